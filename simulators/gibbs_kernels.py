@@ -1,0 +1,98 @@
+"""Compiled loops of the Gibbs sampler: pure functions of their arguments (all random numbers are handed in)."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Shorts = npt.NDArray[np.int32]
+
+
+@numba.njit(cache=True, nogil=True)
+def _draw(precision: Floats, linear: Floats, noise: Floats, out: Floats) -> None:
+    """Write a draw of Normal(precision^-1 linear, precision^-1) to `out`; `precision` is overwritten.
+
+    With the Cholesky factor L of the precision: L y = linear, L' x = y + noise.
+    """
+    width = len(linear)
+    for a in range(width):
+        for b in range(a + 1):
+            total = precision[a, b]
+            for c in range(b):
+                total -= precision[a, c] * precision[b, c]
+            precision[a, b] = math.sqrt(total) if a == b else total / precision[b, b]
+    for a in range(width):
+        total = linear[a]
+        for c in range(a):
+            total -= precision[a, c] * linear[c]
+        linear[a] = total / precision[a, a]
+    for a in range(width - 1, -1, -1):
+        total = linear[a] + noise[a]
+        for c in range(a + 1, width):
+            total -= precision[c, a] * out[c]
+        out[a] = total / precision[a, a]
+
+
+@numba.njit(cache=True, nogil=True)
+def sample_side(
+    start: Ints, partner: Shorts, target: Floats, weight: Floats, other: Floats,
+    prior_mean: Floats, prior_precision: Floats, noise: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Draw the vectors of one side (all users or all items) given the other side.
+
+    A vector is (bias, factors), width W = 1 + rank; the predictor is own bias + other bias + <own, other factors>.
+    A member of this side without rows gets its prior mean, not a draw: averages of draws would be noise around it.
+
+    Args:
+        start: (n + 1,) offsets of each own row range.
+        partner: number of the other side, row by row.
+        target: the standardised ratings, row by row.
+        weight: precision of the noise, row by row.
+        other: (m, W) vectors of the other side.
+        prior_mean: (n, W).
+        prior_precision: (W, W).
+        noise: (n, W) standard normals.
+        out: (n, W), overwritten.
+    """
+    width = other.shape[1]
+    precision = np.empty((width, width))
+    linear = np.empty(width)
+    design = np.empty(width)
+    design[0] = 1.0
+    for row in range(len(start) - 1):
+        if start[row] == start[row + 1]:
+            out[row] = prior_mean[row]
+            continue
+        for a in range(width):
+            total = 0.0
+            for b in range(width):
+                precision[a, b] = prior_precision[a, b]
+                total += prior_precision[a, b] * prior_mean[row, b]
+            linear[a] = total
+        for k in range(start[row], start[row + 1]):
+            vector = other[partner[k]]
+            for a in range(1, width):
+                design[a] = vector[a]
+            residual = weight[k] * (target[k] - vector[0])
+            for a in range(width):
+                scaled = weight[k] * design[a]
+                linear[a] += residual * design[a]
+                for b in range(width):
+                    precision[a, b] += scaled * design[b]
+        _draw(precision, linear, noise[row], out[row])
+
+
+@numba.njit(cache=True, nogil=True)
+def predict_rows(user: Shorts, item: Shorts, user_vector: Floats, item_vector: Floats, out: Floats) -> None:
+    """Write own bias + other bias + <factors, factors> of each (user, item) pair to `out`."""
+    for k in range(len(user)):
+        left, right = user_vector[user[k]], item_vector[item[k]]
+        total = left[0] + right[0]
+        for a in range(1, len(left)):
+            total += left[a] * right[a]
+        out[k] = total

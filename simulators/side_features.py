@@ -1,0 +1,90 @@
+"""Side features of users and items: their text, and whom they met in the log (the implicit set), in low rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from recworld.seeding import generator
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SideFeatures:
+    """Features of one side of the log.
+
+    Attributes:
+        values: (n, P) float64; the first column is constant 1.
+        block: (P,) number of the block that a column belongs to: 0 constant, 1 text, 2 implicit set.
+    """
+
+    values: Floats
+    block: npt.NDArray[np.int64]
+
+
+def truncated_svd(matrix: sp.csr_array, rank: int, seed: int) -> tuple[Floats, Floats, Floats]:
+    """Return (U, s, V) with ``matrix ~ U diag(s) V'``, by a seeded randomised range finder.
+
+    Source: Halko, Martinsson & Tropp (2011), algorithm 4.4 with four power iterations.
+    """
+    short = min(matrix.shape)
+    rank = max(1, min(rank, short))
+    sketch = generator(seed, "sketch").standard_normal((matrix.shape[1], min(rank + 10, short)))
+    basis = np.linalg.qr(matrix @ sketch)[0]
+    for _ in range(4):
+        basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]
+    left, values, right = np.linalg.svd(basis.T @ matrix, full_matrices=False)
+    return (basis @ left)[:, :rank], values[:rank], right[:rank].T
+
+
+def _scaled(block: Floats) -> Floats:
+    """Return a block centred, with mean squared row norm 1 (0 where the block is constant)."""
+    centred = block - block.mean(0)
+    size = np.sqrt((centred**2).sum(1).mean())
+    return centred / size if size > 1e-9 else np.zeros_like(centred)
+
+
+def side_features(
+    own: npt.NDArray[np.int32], partner: npt.NDArray[np.int32], num_own: int, num_partner: int,
+    text: npt.NDArray[np.float32], text_rank: int, implicit_rank: int, seed: int,
+) -> SideFeatures:  # fmt: skip
+    """Build the features of users (or, with the arguments swapped, of items) from training rows and text.
+
+    The implicit part is the truncated SVD of |N|^-1/2 1{in N}: the set term of SVD++ (Koren 2008) in low rank, so
+    memory is linear in the log. Its right singular vectors stand for the y_j; a link matrix on U diag(s) with a common
+    prior is the same as independent y_j of one variance. Someone without rows has a zero set.
+
+    Args:
+        own: (n,) numbers of this side, training rows only.
+        partner: (n,) numbers of the other side.
+        num_own: how many there are on this side.
+        num_partner: how many there are on the other side.
+        text: (num_own, D) text vectors; zeros where there is no text.
+        text_rank: principal components of the text to keep.
+        implicit_rank: rank of the implicit part; 0 leaves it out.
+        seed: seed of the randomised SVD.
+    """
+    parts = [np.ones((num_own, 1))]
+    block = [0]
+    words = _scaled(text.astype(np.float64))
+    if words.any() and text_rank > 0:
+        axes, size, _ = np.linalg.svd(words, full_matrices=False)
+        keep = min(text_rank, int((size > 1e-6 * size[0]).sum()))
+        parts.append(axes[:, :keep] * size[:keep] * np.sqrt(num_own / (size[:keep] ** 2).sum()))
+        block += [1] * keep
+    if implicit_rank > 0 and len(own):
+        count = np.bincount(own, minlength=num_own).astype(np.float64)
+        values = 1.0 / np.sqrt(count[own])
+        left, size, _ = truncated_svd(
+            sp.csr_array((values, (own, partner)), shape=(num_own, num_partner)), implicit_rank, seed
+        )
+        implicit = left * size
+        parts.append(np.column_stack([implicit * np.sqrt(1 / max((implicit**2).sum(1).mean(), 1e-12))]))
+        block += [2] * implicit.shape[1]
+        parts.append(_scaled(np.log1p(count)[:, None]))
+        block += [3]
+    return SideFeatures(np.concatenate(parts, axis=1), np.array(block))
