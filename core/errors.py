@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line that says what, where, what was expected and the nearest right name."""
+"""Errors that a user can act on: one line that says what, where, what was expected, and the nearest name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RecworldError(Exception):
-    """Base of every error that recworld raises on purpose; the command line prints it in one line, exit code 2."""
+    """Base of every error raised on purpose; the command line prints it in one line, exit code 2."""
 
 
 class InputError(RecworldError, ValueError):
@@ -19,7 +19,7 @@ class InputTypeError(RecworldError, TypeError):
 
 
 class UnavailableError(RecworldError, RuntimeError):
-    """Something outside the process (network, disk, an optional package) is not there; the text says what to do."""
+    """Something outside the process (network, disk, a package) is not there; the text says what to do."""
 
 
 class CorruptError(RecworldError, RuntimeError):

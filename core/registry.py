@@ -1,4 +1,4 @@
-"""Names for interchangeable parts (data sets, encoders, agents), resolved lazily so that importing costs nothing."""
+"""Names for interchangeable parts (data sets, agents), resolved lazily so that importing costs nothing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ def load_object(spec: str, what: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise InputError(f"{what} {spec!r}: importing {module_name!r} failed: {type(error).__name__}: {error}") from error
+        raise InputError(
+            f"{what} {spec!r}: importing {module_name!r} failed: {type(error).__name__}: {error}"
+        ) from error
     target: Any = module
     for part in attribute.split("."):
         if not hasattr(target, part):
             public = [name for name in dir(target) if not name.startswith("_")]
-            raise InputError(f"{what} {spec!r}: {module_name!r} has no {part!r}. {did_you_mean(part, public)}")
+            raise InputError(
+                f"{what} {spec!r}: {module_name!r} has no {part!r}. {did_you_mean(part, public)}"
+            )
         target = getattr(target, part)
     return target
 

@@ -1,4 +1,4 @@
-"""One seed in, named children out: no two parts of a run share a random stream, and none uses global state."""
+"""One seed in, named children out: no two parts of a run share a random stream; none uses global state."""
 
 from __future__ import annotations
 

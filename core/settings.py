@@ -6,7 +6,6 @@ import json
 from typing import Any, TypeVar
 
 import pydantic
-
 from recworld.errors import InputError, did_you_mean
 
 S = TypeVar("S", bound="Settings")
@@ -52,6 +51,8 @@ def validate(model: type[S], values: dict[str, Any], where: str) -> S:
         name = ".".join(str(part) for part in path)
         if first["type"] == "extra_forbidden":
             known = _at(model, path[:-1])
-            raise InputError(f"{where}: unknown setting {name!r}. {did_you_mean(str(path[-1]), known)}") from None
+            raise InputError(
+                f"{where}: unknown setting {name!r}. {did_you_mean(str(path[-1]), known)}"
+            ) from None
         got = first.get("input")
         raise InputError(f"{where}: setting {name!r} got {got!r}: {first['msg']}.") from None

@@ -1,7 +1,7 @@
-"""Files that are whole or absent, folders that are checked when read, and the cache; nothing here can execute code.
+"""Files that are whole or absent, folders checked when read, and the cache; nothing here can execute code.
 
-Arrays are stored as safetensors, everything else as JSON. A folder written by `write_folder` appears in one rename, with
-a manifest of SHA-256 sums that `read_folder` checks.
+Arrays are stored as safetensors, everything else as JSON. A folder written by `write_folder` appears in one
+rename, with a manifest of SHA-256 sums that `check_folder` checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import platformdirs
-
 from recworld.errors import CorruptError, UnavailableError
 
 MANIFEST = "manifest.json"
@@ -43,7 +42,7 @@ def sha256_file(path: Path) -> str:
 
 
 def content_hash(*parts: str | bytes | npt.NDArray[Any]) -> str:
-    """Return a hexadecimal hash of texts, bytes and arrays (values, shape and dtype), sensitive to their borders."""
+    """Return a hexadecimal hash of texts, bytes and arrays (values, shape, dtype), sensitive to their borders."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -58,7 +57,7 @@ def content_hash(*parts: str | bytes | npt.NDArray[Any]) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on a clean exit it takes the place of `path`, else it is removed."""
+    """Give a temporary path beside `path`; on a clean exit it replaces `path`, else it is removed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -129,7 +128,7 @@ def read_arrays(path: Path) -> Arrays:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write files into an empty folder, add a manifest of their sums, and move it to `path` in one rename.
+    """Let `fill` write files into an empty folder, add a manifest of sums, and move it to `path` in one rename.
 
     What stood at `path` before is replaced.
     """
@@ -140,7 +139,9 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         raise UnavailableError(f"Cannot write {path}: {error.strerror}.") from error
     try:
         fill(temporary)
-        sums = {str(f.relative_to(temporary)): sha256_file(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
+        sums = {
+            str(f.relative_to(temporary)): sha256_file(f) for f in sorted(temporary.rglob("*")) if f.is_file()
+        }
         write_json(temporary / MANIFEST, {"sha256": sums})
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
@@ -173,7 +174,7 @@ def check_folder(path: Path) -> None:
 
 
 def cached_folder(path: Path, fill: Callable[[Path], None]) -> Path:
-    """Return `path` when it is a whole folder of the cache, else make it with `fill` (a corrupt entry is made anew)."""
+    """Return `path` when it is a whole cache folder, else make it with `fill` (a corrupt entry is made anew)."""
     if path.is_dir():
         try:
             check_folder(path)
