@@ -1,1 +1,46 @@
-"""Placeholder."""
+"""Text to vectors: BERT encoders with a cache, TF-IDF and id baselines, and the reduction to width D.
+
+Importing this package loads none of torch, transformers and scikit-learn; they come in when a text has to be encoded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recworld.encoders.base import Encoder as Encoder
+    from recworld.encoders.bert import BertEncoder as BertEncoder
+    from recworld.encoders.cache import CachedEncoder as CachedEncoder
+    from recworld.encoders.cache import VectorCache as VectorCache
+    from recworld.encoders.ids import IdEncoder as IdEncoder
+    from recworld.encoders.reduction import Reduction as Reduction
+    from recworld.encoders.settings import EncoderSettings as EncoderSettings
+    from recworld.encoders.tfidf import TfidfEncoder as TfidfEncoder
+    from recworld.encoders.vectors import TextVectors as TextVectors
+    from recworld.encoders.vectors import encode_log as encode_log
+
+_HOMES = {
+    "BertEncoder": "bert",
+    "CachedEncoder": "cache",
+    "Encoder": "base",
+    "EncoderSettings": "settings",
+    "IdEncoder": "ids",
+    "Reduction": "reduction",
+    "TextVectors": "vectors",
+    "TfidfEncoder": "tfidf",
+    "VectorCache": "cache",
+    "encode_log": "vectors",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,85 @@
+"""TF-IDF and a truncated SVD (latent semantic analysis): the text baseline without a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from recworld.encoders.base import clean_texts, scatter, unit_rows
+from recworld.errors import CorruptError
+from recworld.logs.log import FloatArray
+from recworld.seeding import child_seed
+from recworld.storage import Arrays, content_hash
+
+MAX_WIDTH = 256
+TOKEN = r"(?u)\b\w+\b"
+
+
+class TfidfEncoder:
+    """Word counts weighted by rarity (log term frequency x smoothed idf), projected on their first directions.
+
+    Words that the catalogue does not hold are ignored; a text without a known word gets the zero vector.
+
+    Args:
+        words: (V,) the vocabulary, in column order.
+        idf: (V,) float64 weights.
+        components: (W, V) float32 directions.
+    """
+
+    def __init__(self, words: Sequence[str], idf: Any, components: FloatArray) -> None:
+        if not len(words) == len(idf) == components.shape[1]:
+            raise CorruptError("The TF-IDF encoder's vocabulary and weights differ in length.")
+        self.words = list(words)
+        self._idf = np.asarray(idf, np.float64)
+        self._components = np.asarray(components, np.float32)
+        self.width = len(self._components)
+        self.fingerprint = content_hash("tfidf/1", "\x00".join(self.words), self._idf, self._components)
+        self._vectorizer: Any = None
+
+    @classmethod
+    def fit(cls, corpus: Sequence[str], seed: int = 0) -> TfidfEncoder:
+        """Learn vocabulary, weights and at most 256 directions from the distinct texts of `corpus`."""
+        from sklearn.decomposition import TruncatedSVD
+
+        texts = sorted({text for text in clean_texts(corpus) if text})
+        vectorizer = _vectorizer(None)
+        try:
+            counts = vectorizer.fit_transform(texts)
+        except ValueError:  # scikit-learn's way to say that no text holds a word
+            return cls([], np.zeros(0), np.zeros((1, 0), np.float32))
+        words = [str(word) for word in vectorizer.get_feature_names_out()]
+        width = min(MAX_WIDTH, len(words))
+        if width == len(words):  # nothing to project, and the SVD refuses
+            return cls(words, vectorizer.idf_, np.eye(width, dtype=np.float32))
+        svd = TruncatedSVD(width, n_iter=7, random_state=child_seed(seed, "tfidf") % 2**32)
+        svd.fit(counts)
+        return cls(words, vectorizer.idf_, svd.components_.astype(np.float32))
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """Return the vectors of n texts, (n, W) float32 unit rows (zero: no known word)."""
+        cleaned = clean_texts(texts)
+        distinct = [text for text in dict.fromkeys(cleaned) if text]
+        if not distinct or not self.words:
+            return np.zeros((len(cleaned), self.width), np.float32)
+        if self._vectorizer is None:
+            self._vectorizer = _vectorizer({word: n for n, word in enumerate(self.words)})
+            self._vectorizer.idf_ = self._idf
+        counts = self._vectorizer.transform(distinct)  # (n, V) sparse float64, unit rows
+        return scatter(cleaned, distinct, unit_rows(np.asarray(counts @ self._components.T, np.float32)))
+
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        """Return what `from_state` needs: a JSON-ready part and named arrays."""
+        return {"words": self.words}, {"idf": self._idf, "components": self._components}
+
+    @classmethod
+    def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> TfidfEncoder:
+        """Rebuild an encoder from `state`."""
+        return cls(meta["words"], arrays["idf"], arrays["components"])
+
+
+def _vectorizer(vocabulary: dict[str, int] | None) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(vocabulary=vocabulary, token_pattern=TOKEN, sublinear_tf=True)
