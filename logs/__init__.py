@@ -1,1 +1,56 @@
-"""Placeholder."""
+"""Logs of people using a catalogue: reading them, splitting them, and drawing them from a known truth."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recworld.logs.loading import DATASETS as DATASETS
+    from recworld.logs.loading import load_log as load_log
+    from recworld.logs.log import Exposures as Exposures
+    from recworld.logs.log import InteractionLog as InteractionLog
+    from recworld.logs.log import RatingScale as RatingScale
+    from recworld.logs.movielens import canonical_fold as canonical_fold
+    from recworld.logs.settings import LogSettings as LogSettings
+    from recworld.logs.settings import SyntheticSettings as SyntheticSettings
+    from recworld.logs.splits import check_log as check_log
+    from recworld.logs.splits import split_by_item as split_by_item
+    from recworld.logs.splits import split_by_time as split_by_time
+    from recworld.logs.splits import split_by_user as split_by_user
+    from recworld.logs.splits import split_early_late as split_early_late
+    from recworld.logs.splits import split_random as split_random
+    from recworld.logs.splits import split_users as split_users
+    from recworld.logs.splits import validation_rows as validation_rows
+    from recworld.logs.synthetic import SyntheticTruth as SyntheticTruth
+
+_HOMES = {
+    "loading": ("DATASETS", "load_log"),
+    "log": ("Exposures", "InteractionLog", "RatingScale"),
+    "movielens": ("canonical_fold",),
+    "settings": ("LogSettings", "SyntheticSettings"),
+    "splits": (
+        "check_log",
+        "split_by_item",
+        "split_by_time",
+        "split_by_user",
+        "split_early_late",
+        "split_random",
+        "split_users",
+        "validation_rows",
+    ),
+    "synthetic": ("SyntheticTruth",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for, so that importing the package costs nothing."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

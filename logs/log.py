@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-
 from recworld.errors import InputError
 from recworld.storage import content_hash
 
@@ -131,7 +130,12 @@ class InteractionLog:
         """Return the log with only the given rows (numbers or a mask); users, items and texts stay, exposures go."""
         time = None if self.time is None else self.time[rows]
         return replace(
-            self, user=self.user[rows], item=self.item[rows], rating=self.rating[rows], time=time, exposures=None
+            self,
+            user=self.user[rows],
+            item=self.item[rows],
+            rating=self.rating[rows],
+            time=time,
+            exposures=None,
         )
 
     @cached_property
@@ -175,5 +179,7 @@ def _number(keys: npt.NDArray[Any], key: str, what: str, name: str) -> int:
 
     found = np.flatnonzero(keys == str(key))
     if len(found) == 0:
-        raise InputError(f"Unknown {what} {key!r} in {name}. {did_you_mean(str(key), [str(k) for k in keys])}")
+        raise InputError(
+            f"Unknown {what} {key!r} in {name}. {did_you_mean(str(key), [str(k) for k in keys])}"
+        )
     return int(found[0])
