@@ -1,7 +1,8 @@
 """recworld: simulated users learnt from logs, and ranking policies trained in them.
 
 Importing this package costs numpy and Gymnasium's registry, nothing more: every public name below is imported
-from the module that holds it when it is first used. The import also registers the environment ``recworld/Slate-v0``.
+from the module that holds it when it is first used. The import also registers the environment
+``recworld/Slate-v0``.
 
     >>> import gymnasium, recworld
     >>> "recworld/Slate-v0" in gymnasium.registry

@@ -7,9 +7,11 @@ rename, with a manifest of SHA-256 sums that `check_folder` checks.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import platformdirs
+
 from recworld.errors import CorruptError, UnavailableError
 
 MANIFEST = "manifest.json"
@@ -42,7 +45,7 @@ def sha256_file(path: Path) -> str:
 
 
 def content_hash(*parts: str | bytes | npt.NDArray[Any]) -> str:
-    """Return a hexadecimal hash of texts, bytes and arrays (values, shape, dtype), sensitive to their borders."""
+    """Return a hexadecimal hash of texts, bytes and arrays (values, shape, dtype), aware of their borders."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -60,7 +63,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on a clean exit it replaces `path`, else it is removed."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        _sweep(path)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=_prefix(path) + f"{os.getpid()}-", suffix=".part"
+        )
         os.close(handle)
     except OSError as error:
         raise UnavailableError(f"Cannot write {path}: {error.strerror}.") from error
@@ -71,8 +77,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        raise UnavailableError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """Name what this machine's processes write on the way to `path`; the process number follows."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    return f".{path.name}.{machine}-"
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes of this machine left beside `path`."""
+    prefix = _prefix(path)
+    for left in path.parent.glob(glob.escape(prefix) + "*"):
+        number = left.name.removeprefix(prefix).split("-")[0]
+        if number.isdigit() and not _alive(int(number)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -128,13 +164,16 @@ def read_arrays(path: Path) -> Arrays:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write files into an empty folder, add a manifest of sums, and move it to `path` in one rename.
+    """Let `fill` write files into an empty folder, add a manifest, and move it to `path` in one rename.
 
-    What stood at `path` before is replaced.
+    What stood at `path` before is replaced; where another process puts its own folder there meanwhile, the
+    last one stays.
     """
+    own = _prefix(path) + f"{os.getpid()}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        _sweep(path)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=own, suffix=".part"))
     except OSError as error:
         raise UnavailableError(f"Cannot write {path}: {error.strerror}.") from error
     try:
@@ -144,15 +183,23 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         }
         write_json(temporary / MANIFEST, {"sha256": sums})
         temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
-            os.replace(path, old / "gone")
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
+        _replace_folder(temporary, path, own)
+    except OSError as error:
+        raise UnavailableError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(source: Path, path: Path, prefix: str) -> None:
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            os.replace(source, path)  # onto nothing, or onto an empty folder
+            return
+        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=".old"))
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, old / "gone")
+        shutil.rmtree(old, ignore_errors=True)
+    os.replace(source, path)
 
 
 def check_folder(path: Path) -> None:
@@ -174,7 +221,7 @@ def check_folder(path: Path) -> None:
 
 
 def cached_folder(path: Path, fill: Callable[[Path], None]) -> Path:
-    """Return `path` when it is a whole cache folder, else make it with `fill` (a corrupt entry is made anew)."""
+    """Return `path` when it is a whole cache folder, else make it with `fill` (anew if corrupt)."""
     if path.is_dir():
         try:
             check_folder(path)
