@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from recworld.errors import InputError
 from recworld.logs import cells
 from recworld.logs.cells import Float64, Int64
@@ -36,7 +37,7 @@ class Keys:
     numbers: dict[str, npt.NDArray[np.int32]] = field(default_factory=dict)
 
     def settle(self, tables: dict[str, Table]) -> None:
-        """Number the identifiers: those of the own table (users, items) where there is one, else all that occur."""
+        """Number the identifiers: of the own table where there is one, else of the interactions."""
         if cells.plain_integers([values for values, _ in self.columns.values()]):
             self.columns = {
                 k: ([cells.without_point(v) for v in values], c) for k, (values, c) in self.columns.items()
@@ -73,9 +74,8 @@ class Keys:
             values, codes = self.columns[name]
             first, count = values[codes[rows[0]]], len({values[code] for code in codes[rows]})
             more = f" ({count} {self.what}s are missing)" if count > 1 else ""
-            raise InputError(
-                f"{tables[name].where(int(rows[0]))}: {self.what} {first!r} is not in {tables[known].path}{more}."
-            )
+            where = tables[name].where(int(rows[0]))
+            raise InputError(f"{where}: {self.what} {first!r} is not in {tables[known].path}{more}.")
 
 
 @dataclass
@@ -127,10 +127,11 @@ def assemble(
     if rows.rating is not None:
         # Read here and not before: a row that was not taken up has no rating.
         rows.rating = _ratings(main, columns, taken)
-    rows = _without_duplicates(rows, notes)
     scale, said = find_scale(rows.rating, settings, str(main.path))
+    if scale.kind == "click":
+        rows.rating = None
+    rows = _without_duplicates(rows, notes)
     notes.insert(0, said)
-    ones = rows.rating is None or scale.kind == "click"
     user_text = _texts("user", tables, columns, users, notes)
     item_text = _texts("item", tables, columns, items, notes)
     for what, keys, seen in (("users", users, rows.user), ("items", items, rows.item)):
@@ -141,7 +142,7 @@ def assemble(
         name=name,
         user=rows.user,
         item=rows.item,
-        rating=np.ones(len(rows.user), np.float32) if ones else np.asarray(rows.rating, np.float32),
+        rating=np.ones(len(rows.user), np.float32) if rows.rating is None else rows.rating.astype(np.float32),
         time=rows.time,
         user_keys=np.array(users.order, np.str_),
         item_keys=np.array(items.order, np.str_),
@@ -166,7 +167,7 @@ def _read_keys(what: str, tables: dict[str, Table], columns: ColumnMap) -> Keys:
 def _read_rows(
     table: Table, columns: ColumnMap, users: Keys, items: Keys, notes: list[str]
 ) -> tuple[_Rows, Mask | None]:
-    """Return the interactions (rating still to be read: zeros stand in) and which rows are a consumption (None: all)."""
+    """Return the interactions, zeros for ratings yet to be read, and which rows were taken up (None: all)."""
     rating, click, timestamp = (
         columns.find(table, "interactions", k) for k in ("rating", "click", "timestamp")
     )
@@ -195,7 +196,7 @@ def _ratings(table: Table, columns: ColumnMap, taken: Mask | None) -> Float64:
 
 
 def _without_duplicates(rows: _Rows, notes: list[str]) -> _Rows:
-    """Drop rows that repeat another; of a pair rated again keep the last. Repeated consumption at another time stays."""
+    """Drop exact repeats; of a pair rated again keep the last. Clicks on an item at another time stay."""
     n = len(rows.user)
     pair = rows.user.astype(np.int64) * (int(rows.item.max()) + 1) + rows.item
     facts = [pair.astype(np.float64) if pair.max() < 2**53 else np.unique(pair, return_inverse=True)[1]]

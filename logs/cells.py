@@ -1,4 +1,4 @@
-"""Cells to values: identifiers, numbers, times, flags and texts, each wrong cell named by its file, row and value."""
+"""Cells to values: identifiers, numbers, times, flags, texts; a wrong cell is named with its file and row."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
+
 from recworld.errors import InputError
 from recworld.logs.tables import Table
 
@@ -24,7 +25,7 @@ _TRUE, _FALSE = {"1", "1.0", "true", "yes", "t", "y"}, {"0", "0.0", "false", "no
 
 
 def distinct(table: Table, heading: str) -> tuple[list[str], Int64]:
-    """Return the distinct cells of a column as stripped text ("" for a missing one), and each row's index into them.
+    """Return a column's distinct cells as stripped text ("" where missing), and each row's index into them.
 
     Raises:
         InputError: the column holds lists or other things that are not single values.
@@ -83,7 +84,7 @@ def _fault(value: str) -> str:
 
 
 def plain_integers(columns: Sequence[Sequence[str]]) -> bool:
-    """Return whether "1.0" stands for 1 in these columns: each identifier is a whole number, written either way.
+    """Return whether "1.0" stands for 1 in these columns: all are whole numbers, written either way.
 
     >>> plain_integers([["1.0", "2.0"], ["1", "2", "3"]]), plain_integers([["1.0", "2.1"]])
     (True, False)
@@ -147,10 +148,10 @@ def flags(table: Table, heading: str) -> npt.NDArray[np.bool_]:
 
 
 def times(table: Table, heading: str) -> tuple[Float64, str]:
-    """Return a column of times as float64 seconds, and a note where the unit had to be told from the size ("" else).
+    """Return a column of times as float64 seconds, and a note where the unit was told by the size ("" else).
 
-    Numbers are seconds since 1970 (milli-, micro- and nanoseconds are recognised by their size); anything else is read
-    as an ISO 8601 date, UTC where it names no zone.
+    Numbers are seconds since 1970 (milli-, micro- and nanoseconds are recognised by their size); anything
+    else is read as an ISO 8601 date, UTC where it names no zone.
 
     Raises:
         InputError: a cell is neither.

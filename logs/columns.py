@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from recworld.errors import InputError, did_you_mean
 from recworld.logs.tables import Table
 
@@ -29,7 +30,7 @@ class ColumnMap:
     """What our column names are called in the files.
 
     Attributes:
-        names: by table, our name to the file's heading, or to several headings for `user_info` and `item_info`.
+        names: by table, our name to the file's heading (`user_info` and `item_info`: or to several).
     """
 
     names: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class ColumnMap:
 
 
 def read_column_map(path: str | None) -> ColumnMap:
-    """Read a column map: flat (`user_id: userId`), or by table (`users: {user_id: id, user_info: [age, job]}`).
+    """Read a column map, flat (`user_id: userId`) or by table (`users: {user_info: [age, job]}`).
 
     Raises:
         InputError: the file is missing, not YAML, or names a column or table that we do not have.
@@ -85,15 +86,13 @@ def _put(
 ) -> None:
     known = {name for table in tables for name in TABLES[table]} | (set(TABLES) if len(tables) > 1 else set())
     if ours not in known or ours in TABLES:
-        raise InputError(
-            f"The column map {path} names {ours!r}, which is no column of ours. {did_you_mean(str(ours), known)}"
-        )
+        near = did_you_mean(str(ours), known)
+        raise InputError(f"The column map {path} names {ours!r}, which is no column of ours. {near}")
     headings = [str(heading) for heading in theirs] if isinstance(theirs, list) else [str(theirs)]
     if not headings or (len(headings) > 1 and ours not in INFO) or isinstance(theirs, dict) or theirs is None:
-        raise InputError(
-            f"The column map {path}: {ours} must be one heading{' or a list of headings' if ours in INFO else ''}. Got {theirs!r}."
-        )
+        form = "one heading or a list of headings" if ours in INFO else "one heading"
+        raise InputError(f"The column map {path}: {ours} must be {form}. Got {theirs!r}.")
     for table in tables:
-        # A flat map speaks of every table, yet a text of users is never looked for among the interactions of a folder.
+        # A flat map speaks of every table that has such a column.
         if ours in TABLES[table]:
             names[table][str(ours)] = tuple(headings)

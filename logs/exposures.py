@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from recworld.errors import InputError
 from recworld.logs import cells
 from recworld.logs.cells import Float64
@@ -19,8 +20,8 @@ def read_exposures(
 ) -> Exposures | None:
     """Read the exposures table.
 
-    Sessions are numbered by user and first time (order of appearance without timestamps), slates by appearance; a
-    `slate_id` need be distinct within its session only. Rows with `shown` 0 are left out.
+    Sessions are numbered by user and first time (order of appearance without timestamps), slates by
+    appearance; a `slate_id` need be distinct within its session only. Rows with `shown` 0 are left out.
 
     Args:
         table: the table, or None where there is none.
@@ -97,9 +98,8 @@ def _positions(table: Table, heading: str) -> npt.NDArray[np.int32]:
     wrong = np.flatnonzero((values < 0) | (values != np.round(values)) | (values > 1e6))
     if len(wrong):
         row = int(wrong[0])
-        raise InputError(
-            f"{table.where(row)}: {heading} must be a whole number, 0 for the first place. Got {values[row]:g}."
-        )
+        wanted = "a whole number, 0 for the first place"
+        raise InputError(f"{table.where(row)}: {heading} must be {wanted}. Got {values[row]:g}.")
     return np.asarray(values, np.int32)
 
 

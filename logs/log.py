@@ -1,4 +1,4 @@
-"""`InteractionLog`: what people did with a catalogue, as plain arrays. Identifiers become numbers here and nowhere else."""
+"""`InteractionLog`: what people did with a catalogue, as arrays. Identifiers become numbers here only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
 from recworld.errors import InputError
 from recworld.storage import content_hash
 
@@ -83,7 +84,8 @@ class Exposures:
 class InteractionLog:
     """Interactions of U users with I items, with the text of both.
 
-    Rows keep the order of the source. Numbers run from 0; `user_keys[u]` and `item_keys[i]` are the source's identifiers.
+    Rows keep the order of the source. Numbers run from 0; `user_keys[u]` and `item_keys[i]` are the source's
+    identifiers.
 
     Attributes:
         name: name of the data set, for people.
@@ -127,7 +129,7 @@ class InteractionLog:
         return len(self.item_keys)
 
     def select(self, rows: npt.NDArray[Any]) -> InteractionLog:
-        """Return the log with only the given rows (numbers or a mask); users, items and texts stay, exposures go."""
+        """Return the log with only the given rows (numbers or a mask); users and items stay, exposures go."""
         time = None if self.time is None else self.time[rows]
         return replace(
             self,
@@ -140,7 +142,7 @@ class InteractionLog:
 
     @cached_property
     def order_in_time(self) -> npt.NDArray[np.int64]:
-        """Row numbers sorted by user, then time, ties and logs without time in source order. Shape (n,), int64."""
+        """Row numbers by user, then time, ties and logs without time in source order. Shape (n,), int64."""
         rows = np.arange(len(self))
         return np.lexsort((rows, self.user) if self.time is None else (rows, self.time, self.user))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from recworld.errors import CorruptError, InputError, UnavailableError
 from recworld.logs import fetch
 from recworld.logs.log import InteractionLog, RatingScale
@@ -42,8 +43,8 @@ ZIP_FILES = {
     "u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
 }
 GENRES = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+    "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
 """Order of the flags in u.item (u.genre)."""
 
@@ -57,7 +58,7 @@ Raw = tuple[npt.NDArray[np.int64], list[tuple[str, str, tuple[str, ...]]], list[
 
 
 def ml_100k(settings: LogSettings, seed: int = 0) -> InteractionLog:
-    """Return MovieLens-100K: 943 users, 1,682 films, 100,000 ratings of 1 to 5 in the order of the publisher's file.
+    """Return MovieLens-100K: 943 users, 1,682 films, 100,000 ratings of 1 to 5, in the order of u.data.
 
     Args:
         settings: `route` chooses where it is fetched from, `scale`, `low` and `high` how ratings are read.
@@ -76,7 +77,7 @@ def ml_100k(settings: LogSettings, seed: int = 0) -> InteractionLog:
 
 
 def canonical_fold(fold: int, rows: int = 100_000) -> tuple[Int64, Int64]:
-    """Return (training rows, test rows) of canonical fold 1..5: rows 20000(f-1)..20000f of the file are tested.
+    """Return (training rows, test rows) of canonical fold f = 1..5: rows 20000(f-1)..20000f are tested.
 
     Args:
         fold: 1 to 5.
@@ -116,7 +117,8 @@ def _fetch(route: str, target: Path, local: Path) -> None:
         else:
             return
     raise UnavailableError(
-        f"ml-100k cannot be fetched: {'; '.join(failures)}. Connect to the network, or put ml-100k.zip ({URL}) at {local}."
+        f"ml-100k cannot be fetched: {'; '.join(failures)}. "
+        f"Connect to the network, or put ml-100k.zip ({URL}) at {local}."
     )
 
 
@@ -194,7 +196,7 @@ def _recbole(folder: Path) -> Raw:
     films = []
     for line in _lines(folder / "ml-100k.item", "utf-8")[1:]:
         key, title, year, genres = line.split("\t")
-        # RecBole took the last bracket of the title for the year: "(V)" of a video once, and "unkonwn" where none is.
+        # RecBole takes the last bracket of a title for its year: "(V)" once, and "unkonwn" for none.
         whole = "unknown" if title == "unkonwn" else f"{title} ({year})"
         films.append((key, whole, tuple(genres.split())))
     people = [line.split("\t") for line in _lines(folder / "ml-100k.user", "utf-8")[1:]]
@@ -242,7 +244,7 @@ def user_text(age: str, gender: str, occupation: str) -> str:
 
 
 def item_text(title: str, genres: tuple[str, ...]) -> str:
-    """Return a film in words: title, year, genres; an article that stands behind the title goes before it.
+    """Return a film in words: title, year, genres; an article behind the title goes before it.
 
     >>> item_text("Last of the Mohicans, The (1992)", ("Action", "War"))
     'The Last of the Mohicans (1992). Action, War.'

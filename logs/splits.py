@@ -1,4 +1,4 @@
-"""Cutting a log: early and late per user, by time, at random, by user, by item. All answers are sorted row numbers.
+"""Cutting a log: early and late per user, by time, at random, by user, by item; answers are row numbers.
 
 The two parts of a split of rows are disjoint and together complete.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recworld.errors import InputError
-from recworld.logs.log import InteractionLog, IntArray
+from recworld.logs.log import IntArray, InteractionLog
 from recworld.seeding import generator
 
 Rows = npt.NDArray[np.int64]
@@ -38,8 +38,8 @@ def check_log(log: InteractionLog, users: int = 3, items: int = 2) -> None:
 def split_early_late(log: InteractionLog, early: float = 0.5) -> tuple[Rows, Rows]:
     """Cut each user's rows in time.
 
-    Rows of one user with the same time stay on the same side, unless that would empty a side: then the tied rows are
-    cut in source order. A user with one row has it early.
+    Rows of one user with the same time stay on the same side, unless that would empty a side: then the tied
+    rows are cut in source order. A user with one row has it early.
 
     Args:
         log: the log; without timestamps the order of its rows stands for time.
@@ -66,7 +66,7 @@ def split_early_late(log: InteractionLog, early: float = 0.5) -> tuple[Rows, Row
 
 
 def _untied(time: npt.NDArray[np.float64], cut: int) -> int:
-    """Move a cut of one user's sorted times to the nearest place between two different times, where there is one."""
+    """Move a cut of sorted times to the nearest place between two different times, where there is one."""
     if time[cut - 1] != time[cut]:
         return cut
     low = int(np.searchsorted(time, time[cut], side="left"))
@@ -104,7 +104,7 @@ def split_random(log: InteractionLog, share: float = 0.2, seed: int = 0) -> tupl
 
 
 def split_by_item(log: InteractionLog, share: float = 0.2, seed: int = 0) -> tuple[Rows, Rows]:
-    """Cut by item, for cold-start tests: (rows of the other items, rows of a random `share` of the items with rows).
+    """Cut by item, for cold starts: (rows of the other items, rows of a random `share` of the items).
 
     Raises:
         InputError: the share is not between 0 and 1, or fewer than 2 items have rows.
@@ -113,7 +113,7 @@ def split_by_item(log: InteractionLog, share: float = 0.2, seed: int = 0) -> tup
 
 
 def split_by_user(log: InteractionLog, share: float = 0.2, seed: int = 0) -> tuple[Rows, Rows]:
-    """Cut by user, for cold-start tests: (rows of the other users, rows of a random `share` of the users with rows).
+    """Cut by user, for cold starts: (rows of the other users, rows of a random `share` of the users).
 
     Raises:
         InputError: the share is not between 0 and 1, or fewer than 2 users have rows.
@@ -140,8 +140,8 @@ def split_users(
     """Give every user to "train", "validation" or "test", at random; none of the three is empty.
 
     Args:
-        users: a log, or U. Of a log, users without interactions go to "train": they cannot be met in an episode that
-            starts from their history.
+        users: a log, or U. Of a log, users without interactions go to "train": they cannot be met in an
+            episode that starts from their history.
         shares: shares of the three, in proportion.
         seed: the seed.
 
@@ -153,10 +153,10 @@ def split_users(
     """
     if not isinstance(users, int):
         check_log(users, items=1)
-        active = np.unique(users.user)
+        active: IntArray = np.unique(users.user)
         idle = np.setdiff1d(np.arange(users.num_users), active)
     else:
-        active, idle = np.arange(users), np.arange(0)
+        active, idle = np.arange(users, dtype=np.int32), np.arange(0)
     if len(active) < 3:
         raise InputError(
             f"Splitting users into {', '.join(SPLITS)} needs at least 3 users. Got {len(active)}."
@@ -176,7 +176,7 @@ def split_users(
 
 
 def validation_rows(log: InteractionLog, rows: Rows, share: float = 0.1, seed: int = 0) -> tuple[Rows, Rows]:
-    """Cut validation rows out of training rows at random, for choosing epochs and settings: (kept rows, validation rows).
+    """Cut validation rows out of training rows at random: (kept rows, validation rows).
 
     A user's only training row is kept, so that every user who was known stays known.
 

@@ -1,4 +1,4 @@
-"""One table from a CSV, TSV or Parquet file, every cell kept as written; a file that is not one is named in one line."""
+"""One table from a CSV, TSV or Parquet file, every cell kept as written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+
 from recworld.errors import InputError, did_you_mean
 
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
@@ -28,7 +29,7 @@ class Table:
         path: the file.
         columns: headings and pyarrow columns, in the order of the file.
         rows: number of data rows.
-        first_row: what a person calls the first data row: 2 in a text file (the heading is row 1), 1 in Parquet.
+        first_row: what a person calls the first data row: 2 in text (the heading is row 1), 1 in Parquet.
         notes: facts to say aloud (another character set, ...).
     """
 
@@ -177,7 +178,7 @@ def _cells(path: Path, text: str, names: list[str], delimiter: str) -> tuple[dic
                 use_threads=False,
                 column_names=keys,
                 skip_rows_after_names=1,
-                # One block as far as possible: a quoted text may hold line ends, and a row must fit its block.
+                # One block if possible: a quoted text may hold line ends, and a row must fit its block.
                 block_size=min(max(len(data) + 1, 1 << 20), (1 << 31) - 1),
             ),
             parse_options=pyarrow.csv.ParseOptions(
