@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,68 +13,15 @@ from recworld.logs import cells
 from recworld.logs.cells import Float64, Int64
 from recworld.logs.columns import ColumnMap
 from recworld.logs.exposures import read_exposures, rows_as_exposures
+from recworld.logs.info import read_texts
+from recworld.logs.keys import Keys
 from recworld.logs.log import Exposures, InteractionLog
 from recworld.logs.scales import find_scale
 from recworld.logs.settings import LogSettings
 from recworld.logs.tables import Table
+from recworld.logs.words import counted
 
 Mask = npt.NDArray[np.bool_]
-
-
-@dataclass
-class Keys:
-    """Identifiers of one kind (users or items), numbered over all tables together.
-
-    Attributes:
-        what: "user" or "item".
-        columns: distinct identifiers and row codes, by table.
-    """
-
-    what: str
-    columns: dict[str, tuple[list[str], Int64]] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    numbers: dict[str, npt.NDArray[np.int32]] = field(default_factory=dict)
-
-    def settle(self, tables: dict[str, Table]) -> None:
-        """Number the identifiers: of the own table where there is one, else of the interactions."""
-        if cells.plain_integers([values for values, _ in self.columns.values()]):
-            self.columns = {
-                k: ([cells.without_point(v) for v in values], c) for k, (values, c) in self.columns.items()
-            }
-        own = f"{self.what}s"
-        known = self._used(own) if own in self.columns else self._used("interactions")
-        if own in self.columns:
-            self._refuse_twice(tables[own])
-        self.order = cells.in_order(known)
-        place = {key: number for number, key in enumerate(self.order)}
-        for table, (values, codes) in self.columns.items():
-            found = np.array([place.get(value, -1) for value in values], np.int64)
-            self.numbers[table] = np.asarray(found[codes], np.int32)
-            self._refuse_unknown(table, tables, own if own in self.columns else "interactions")
-
-    def _used(self, table: str) -> set[str]:
-        values, codes = self.columns[table]
-        return {values[code] for code in np.unique(codes)}
-
-    def _refuse_twice(self, table: Table) -> None:
-        values, codes = self.columns[f"{self.what}s"]
-        first: dict[str, int] = {}
-        for row, code in enumerate(codes):
-            if values[code] in first:
-                earlier = table.first_row + first[values[code]]
-                raise InputError(
-                    f"{table.where(row)}: {self.what} {values[code]!r} stands in row {earlier} already."
-                )
-            first[values[code]] = row
-
-    def _refuse_unknown(self, name: str, tables: dict[str, Table], known: str) -> None:
-        rows = np.flatnonzero(self.numbers[name] < 0)
-        if len(rows):
-            values, codes = self.columns[name]
-            first, count = values[codes[rows[0]]], len({values[code] for code in codes[rows]})
-            more = f" ({count} {self.what}s are missing)" if count > 1 else ""
-            where = tables[name].where(int(rows[0]))
-            raise InputError(f"{where}: {self.what} {first!r} is not in {tables[known].path}{more}.")
 
 
 @dataclass
@@ -110,7 +56,7 @@ def assemble(
     """
     notes = [note for table in tables.values() for note in table.notes]
     main = tables["interactions"]
-    users, items = _read_keys("user", tables, columns), _read_keys("item", tables, columns)
+    users, items = Keys("user", tables, columns), Keys("item", tables, columns)
     if main.rows == 0:
         raise InputError(f"{main.path} has a heading and no row; at least one interaction was expected.")
     rows, taken = _read_rows(main, columns, users, items, notes)
@@ -132,12 +78,12 @@ def assemble(
         rows.rating = None
     rows = _without_duplicates(rows, notes)
     notes.insert(0, said)
-    user_text = _texts("user", tables, columns, users, notes)
-    item_text = _texts("item", tables, columns, items, notes)
-    for what, keys, seen in (("users", users, rows.user), ("items", items, rows.item)):
+    user_text = read_texts(users, tables, columns, notes)
+    item_text = read_texts(items, tables, columns, notes)
+    for keys, seen in ((users, rows.user), (items, rows.item)):
         idle = len(keys.order) - len(np.unique(seen))
         if idle:
-            notes.append(f"{idle} {what} have no interaction")
+            notes.append(f"{counted(idle, keys.what)} without interaction")
     return InteractionLog(
         name=name,
         user=rows.user,
@@ -152,16 +98,6 @@ def assemble(
         exposures=_on_scale(exposures, scale.low, scale.high, scale.kind == "click", tables),
         notes=tuple(notes),
     )
-
-
-def _read_keys(what: str, tables: dict[str, Table], columns: ColumnMap) -> Keys:
-    keys = Keys(what)
-    for name, table in tables.items():
-        if name in ("interactions", "exposures", f"{what}s"):
-            heading = columns.find(table, name, f"{what}_id", required=True)
-            keys.columns[name] = cells.identifiers(table, str(heading))
-    keys.settle(tables)
-    return keys
 
 
 def _read_rows(
@@ -197,87 +133,27 @@ def _ratings(table: Table, columns: ColumnMap, taken: Mask | None) -> Float64:
 
 def _without_duplicates(rows: _Rows, notes: list[str]) -> _Rows:
     """Drop exact repeats; of a pair rated again keep the last. Clicks on an item at another time stay."""
-    n = len(rows.user)
+    place = np.arange(len(rows.user))
     pair = rows.user.astype(np.int64) * (int(rows.item.max()) + 1) + rows.item
-    facts = [pair.astype(np.float64) if pair.max() < 2**53 else np.unique(pair, return_inverse=True)[1]]
-    facts += [values for values in (rows.rating, rows.time) if values is not None]
-    _, first = np.unique(np.stack(facts, 1), axis=0, return_index=True) if n else (None, np.arange(0))
-    if len(first) < n:
-        notes.append(f"{n - len(first)} rows that repeat another exactly were dropped")
-        chosen = np.sort(first)
-        rows, pair = rows.keep(chosen), pair[chosen]
-    if rows.rating is None or len(np.unique(pair)) == len(pair):
+    time = np.zeros(len(pair)) if rows.time is None else rows.time
+    rating = np.zeros(len(pair)) if rows.rating is None else rows.rating
+    order = np.lexsort((place, rating, time, pair))
+    new = np.ones(len(pair), np.bool_)
+    new[1:] = False
+    for values in (pair, time, rating):
+        new[1:] |= values[order][1:] != values[order][:-1]
+    if not new.all():
+        notes.append(f"dropped as exact repeats: {counted(int((~new).sum()), 'row')}")
+        chosen = np.sort(order[new])
+        return _without_duplicates(rows.keep(chosen), notes)
+    if rows.rating is None:
         return rows
-    place = np.arange(len(pair))
-    order = np.lexsort((place, pair) if rows.time is None else (place, rows.time, pair))
+    order = np.lexsort((place, time, pair))
     last = np.append(pair[order][1:] != pair[order][:-1], True)
-    notes.append(
-        f"{int((~last).sum())} ratings were given anew later: the last rating of each user-item pair is kept"
-    )
+    if not last.all():
+        again = counted(int((~last).sum()), "earlier rating")
+        notes.append(f"of a user-item pair rated again the last rating is kept: {again} dropped")
     return rows.keep(np.sort(order[last]))
-
-
-def _texts(
-    what: str, tables: dict[str, Table], columns: ColumnMap, keys: Keys, notes: list[str]
-) -> tuple[str, ...]:
-    """Return one text per user or item."""
-    own, info = f"{what}s", f"{what}_info"
-    source = own if own in tables else "interactions"
-    table, number = tables[source], keys.numbers[source]
-    headings = columns.headings(source, info)
-    if len(headings) > 1 or columns.find(table, source, info) is None:
-        if len(headings) == 1:
-            taken = {columns.headings(own, f"{what}_id")[0]}
-            headings = tuple(h for h in table.columns if h not in taken) if source == own else ()
-        if not headings:
-            notes.append(f"no {info}: {own} have no text")
-            return ("",) * len(keys.order)
-        for heading in headings:
-            if heading not in table.columns:
-                raise table.missing(heading, info)
-        notes.append(f"{info} is made of {', '.join(headings)}")
-        values, codes = _pairs(table, headings)
-    else:
-        values, codes = cells.texts(table, headings[0])
-    return _most_frequent(values, codes, number, len(keys.order), own, notes)
-
-
-def _pairs(table: Table, headings: tuple[str, ...]) -> tuple[list[str], Int64]:
-    """Return texts "column: value, column: value" of rows, empty cells left out."""
-    read = []
-    for heading in headings:
-        values, codes = cells.texts(table, heading)
-        plain = cells.plain_integers([values])
-        read.append(([cells.without_point(v) if plain else v for v in values], codes))
-    parts = [
-        ", ".join(
-            f"{heading}: {values[codes[row]]}"
-            for heading, (values, codes) in zip(headings, read, strict=True)
-            if values[codes[row]]
-        )
-        for row in range(table.rows)
-    ]
-    distinct = {text: number for number, text in enumerate(dict.fromkeys(parts))}
-    return list(distinct) or [""], np.array([distinct[text] for text in parts], np.int64)
-
-
-def _most_frequent(
-    values: list[str], codes: Int64, number: npt.NDArray[np.int32], count: int, own: str, notes: list[str]
-) -> tuple[str, ...]:
-    """Return the text that each user or item has most often (the first of equals), empty ones aside."""
-    seen: dict[int, Counter[str]] = {}
-    pairs, first, times = np.unique(
-        np.stack([number, codes], 1), axis=0, return_index=True, return_counts=True
-    )
-    for (who, code), _, often in sorted(
-        zip(pairs.tolist(), first.tolist(), times.tolist(), strict=True), key=lambda x: x[1]
-    ):
-        if values[code]:
-            seen.setdefault(who, Counter())[values[code]] += often
-    several = sum(len(counter) > 1 for counter in seen.values())
-    if several:
-        notes.append(f"{several} {own} come with more than one text: the most frequent is kept")
-    return tuple(seen[who].most_common(1)[0][0] if who in seen else "" for who in range(count))
 
 
 def _on_scale(

@@ -65,6 +65,7 @@ def identifiers(table: Table, heading: str) -> tuple[list[str], Int64]:
     Raises:
         InputError: an identifier is empty, too long or holds a NUL character.
     """
+    _refuse_rounded(table, heading)
     values, codes = distinct(table, heading)
     for number, value in enumerate(values):
         fault = _fault(value)
@@ -73,6 +74,18 @@ def identifiers(table: Table, heading: str) -> tuple[list[str], Int64]:
             if len(rows):
                 raise InputError(f"{table.where(int(rows[0]))}: {heading} {fault}")
     return values, codes
+
+
+def _refuse_rounded(table: Table, heading: str) -> None:
+    """Refuse whole numbers that a column of floats cannot tell apart."""
+    column = table.columns[heading]
+    if not pa.types.is_floating(column.type):
+        return
+    values = column.to_numpy()
+    rows = np.flatnonzero(np.abs(np.nan_to_num(values)) >= 2**53)
+    if len(rows):
+        where, value = table.where(int(rows[0])), values[rows[0]]
+        raise InputError(f"{where}: {heading} {value:g} was rounded; store identifiers as integers or text.")
 
 
 def _fault(value: str) -> str:

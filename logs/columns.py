@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,20 @@ class ColumnMap:
         """Return the heading of `ours` in a table, or None where it has none.
 
         Raises:
-            InputError: it is required, or mapped to a heading, and not there.
+            InputError: it is not there, and is required, mapped, or all but spelt like a heading.
         """
         heading = self.headings(kind, ours)[0]
         if heading in table.columns:
             return heading
-        if required or ours in self.names.get(kind, {}):
+        if required or ours in self.names.get(kind, {}) or self._misspelt(table, kind, ours):
             raise table.missing(heading, ours)
         return None
+
+    def _misspelt(self, table: Table, kind: str, ours: str) -> bool:
+        """Whether an unknown heading looks like `ours`: "Ratings" would else be passed over."""
+        meant = {heading for name in TABLES[kind] for heading in self.headings(kind, name)}
+        other = [heading.lower().replace(" ", "_") for heading in table.columns if heading not in meant]
+        return bool(difflib.get_close_matches(ours, other, n=1, cutoff=0.8))
 
 
 def read_column_map(path: str | None) -> ColumnMap:

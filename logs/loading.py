@@ -28,7 +28,7 @@ def load_log(dataset: str, settings: LogSettings | None = None, seed: int = 0) -
     Args:
         dataset: a registered name ("ml-100k", "foreign", ...), ``module:function``, a CSV, TSV or Parquet
             file with user_id, item_id, rating or click, timestamp, user_info, item_info (the last four
-            optional), or a folder with such files named interactions, users, items and exposures (the last three
+            optional), or a folder with such files named interactions, users, items, exposures (the last three
             optional).
         settings: how to read it; the defaults without.
         seed: seed of synthetic data sets; nothing else is random.

@@ -108,12 +108,12 @@ def _fetch(route: str, target: Path, local: Path) -> None:
         if name in ("pip", "grouplens") and (fetch.offline() or route not in ("auto", name)):
             continue
         try:
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch.") as work:
+            with tempfile.TemporaryDirectory(dir=target, prefix="fetch.") as work:
                 bring(Path(work), target)
         except UnavailableError as error:
             failures.append(f"{name}: {error}")
             for half in target.iterdir():
-                half.unlink()
+                half.unlink(missing_ok=True)
         else:
             return
     raise UnavailableError(

@@ -42,6 +42,6 @@ class LogSettings(Settings):
     high: float | None = Field(None, allow_inf_nan=False)
     """Largest rating that the scale allows; ratings above it are refused. Default: the largest one seen."""
     route: Literal["auto", "pip", "grouplens"] = "auto"
-    """Where ml-100k comes from: package index (pip), files.grouplens.org, or the first that answers (auto)."""
+    """Where ml-100k comes from: package index (pip), files.grouplens.org, or the first to answer (auto)."""
     synthetic: SyntheticSettings = SyntheticSettings()
     """Size of the synthetic data sets."""

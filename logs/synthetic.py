@@ -100,8 +100,8 @@ def synthetic_truth(settings: SyntheticSettings, seed: int) -> SyntheticTruth:
     """Draw a catalogue, its users, their texts and their latent tables.
 
     Each attribute value (a genre, a setting, a mood, ...) has a random direction. An item's text part is the
-    sum of the directions of its attributes, a user's that of what they are said to like less what they are said
-    to dislike; `settings.text_share` of the variance is the text part, the rest is noise that no text tells.
+    sum of the directions of its attributes, a user's that of what they like less what they dislike;
+    `settings.text_share` of the variance is the text part, the rest is noise that no text tells.
 
     Args:
         settings: sizes and shares.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import gzip
 import io
 import zlib
@@ -46,7 +47,9 @@ class Table:
     def missing(self, heading: str, meaning: str) -> InputError:
         """Return the error that says that a heading is not there, and which one is near."""
         wanted = f"column {heading!r}" if heading == meaning else f"column {heading!r} (for {meaning})"
-        near = did_you_mean(heading, self.columns)
+        plain = {name.lower().replace(" ", "_"): name for name in self.columns}
+        alike = difflib.get_close_matches(heading.lower(), plain, n=1, cutoff=0.6)
+        near = f"Did you mean {plain[alike[0]]!r}?" if alike else did_you_mean(heading, self.columns)
         return InputError(
             f"{self.path} has no {wanted}. {near} Other headings: map them with the setting 'columns'."
         )
