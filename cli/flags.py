@@ -72,7 +72,7 @@ class FlagReader:
         if len(by_name) == 1:
             return by_name[0]
         if by_name:
-            raise InputError(f"{flag} could be any of {', '.join(map(_flag, by_name))}: write one of them.")
+            raise InputError(f"{flag} could be any of {', '.join(map(_flag, by_name))}: write one.")
         raise InputError(f"Unknown flag {flag}. {self._near(path)}")
 
     def _near(self, path: Path) -> str:

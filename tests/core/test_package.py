@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 import recworld
 
 ROOT = Path(__file__).resolve().parents[2]

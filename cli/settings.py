@@ -1,0 +1,205 @@
+"""What a training run can be told: all settings in one tree, and how the layers are laid over each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from recworld.cli.flags import FlagReader
+from recworld.configs import config_text
+from recworld.encoders.settings import EncoderSettings
+from recworld.errors import InputError
+from recworld.logs.settings import LogSettings
+from recworld.settings import Settings, merge, parse_yaml, read_yaml, validate
+from recworld.simulators.build import WorldSettings
+from recworld.simulators.dynamics import PRESETS, DynamicsSettings, dynamics_preset
+
+
+class DynamicsChoice(DynamicsSettings):
+    """How simulated users change: a preset (`--dynamics static`), and single effects on top."""
+
+    preset: str = "strong"
+    """static: nothing changes a user; strong: boredom, drifting taste and leaving, as named assumptions."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _expand(cls, given: Any) -> Any:
+        values = {"preset": given} if isinstance(given, str) else given
+        if not isinstance(values, dict):
+            return values
+        preset = values.get("preset", "strong")
+        dynamics_preset(str(preset))
+        return {**PRESETS[preset], **values}
+
+    def settings(self) -> DynamicsSettings:
+        """Return the effects without the preset's name."""
+        return DynamicsSettings.model_validate(self.model_dump(exclude={"preset"}))
+
+
+class EnvSettings(Settings):
+    """The environment that agents train and are measured in."""
+
+    slate_size: int = Field(5, ge=1)
+    """K: items shown at once."""
+    num_candidates: int = Field(100, ge=1)
+    """C: items that an agent may choose from in a step."""
+    candidates: Literal["all", "random", "popular", "retrieved"] = "random"
+    """The whole catalogue, drawn anew in each step, the most popular, or the best by agent-side score."""
+    reward: str | dict[str, float] = "click"
+    """click: number of clicks; rating: sum of normalised ratings of clicked items; `click=1 rating=0.5`: both;
+    `module:function`: your own."""
+    horizon: int = Field(20, ge=1)
+    """T: steps after which an episode is cut off, if the user has not left before."""
+    repeats: bool = False
+    """Whether items that a user has consumed may be shown again."""
+    history_length: int = Field(20, ge=1)
+    """H: consumed items that an agent sees."""
+    observation: Literal["ids", "features"] = "ids"
+    """ids: item numbers, looked up in the table of text vectors; features: the vectors themselves."""
+    members: list[int] = Field([0, 1], min_length=1)
+    """Members of the world's ensemble that training meets; an episode draws one."""
+
+
+class EvaluationSettings(Settings):
+    """How policies are measured: whole episodes on common random numbers, with 95 % intervals."""
+
+    members: list[int] = Field([2, 3], min_length=1)
+    """Members of the world's ensemble that training never meets: the evaluation world."""
+    episodes: int = Field(2, ge=1)
+    """Whole episodes of every test user, in each world."""
+    validation_episodes: int = Field(1, ge=1)
+    """Whole episodes of every validation user in an evaluation during training."""
+    every: int | None = Field(None, ge=1)
+    """User steps between two evaluations during training; none: a tenth of all steps."""
+    baselines: list[str] = Field(["random", "popularity", "static", "greedy", "mmr", "oracle"])
+    """What agents are compared with; mmr is tuned on validation users; the oracle, an upper line, knows the world."""
+
+
+class TrainSettings(Settings):
+    """Train a ranking policy on simulated users learnt from a log, and compare it with the baselines."""
+
+    algo: str = "ppo"
+    """Algorithm: ppo, dqn, a2c, or a class of your own as module:Class."""
+    dataset: str = "ml-100k"
+    """Log: ml-100k, wellspecified, foreign, a CSV or Parquet file, or a folder of such files."""
+    total_steps: int = Field(400_000, ge=1)
+    """User steps of training, the sum over all simulated users."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """The one seed of everything random."""
+    device: str | None = None
+    """Where networks compute: cpu, cuda, auto; sets encoder.device and agent.device."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch; the same number gives bit-identical results. None: one per core, at most 8."""
+    run_dir: str | None = None
+    """Folder of the run, which must not exist; none: runs/<dataset>-<algo>-<number>."""
+    config: str | None = Field(None, exclude=True)
+    """YAML file of settings, nested as they are here; flags win over it."""
+    resume: str | None = Field(None, exclude=True)
+    """Run folder of a run to go on with; it keeps its settings, --total-steps alone may be raised."""
+    env: EnvSettings = EnvSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    dynamics: DynamicsChoice = DynamicsChoice()
+    data: LogSettings = LogSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    world: WorldSettings = WorldSettings()
+    agent: Any = None
+    """Settings of the algorithm."""
+
+
+def train_settings_type(algo: str) -> type[TrainSettings]:
+    """Return the settings class for an algorithm: `agent` has the type of that algorithm's settings.
+
+    Raises:
+        InputError: no such algorithm.
+    """
+    from recworld.agents import AGENTS
+
+    kind = getattr(AGENTS.get(algo), "settings_type", None)
+    fields: dict[str, Any]
+    if isinstance(kind, type) and issubclass(kind, Settings):
+        fields = {"agent": (kind, kind())}
+    else:
+        fields = {"agent": (dict[str, Any], Field({}, description="Options of your class: name=value ..."))}
+    made: type[TrainSettings] = pydantic.create_model(
+        "TrainSettings", __base__=TrainSettings, __doc__=TrainSettings.__doc__, **fields
+    )
+    return made
+
+
+def peek(tokens: Sequence[str], flag: str) -> str | None:
+    """Return the value of a flag before the others are understood; the last one where it is given twice."""
+    found = None
+    for n, token in enumerate(tokens):
+        if token == flag and n + 1 < len(tokens):
+            found = tokens[n + 1]
+        elif token.startswith(flag + "="):
+            found = token.partition("=")[2]
+    return found
+
+
+def resolve(tokens: Sequence[str]) -> TrainSettings:
+    """Return the settings of a run: code, then the YAML files of the package, then --config, then the flags.
+
+    Raises:
+        InputError: a file, a name or a value is wrong.
+    """
+    config = peek(tokens, "--config")
+    file = read_yaml(_path(config)) if config else {}
+    algo = str(peek(tokens, "--algo") or file.get("algo", TrainSettings.model_fields["algo"].default))
+    dataset = str(
+        peek(tokens, "--dataset") or file.get("dataset", TrainSettings.model_fields["dataset"].default)
+    )
+    model = train_settings_type(algo)
+    values: dict[str, Any] = {}
+    for name in (dataset, algo):
+        values = merge(values, parse_yaml(config_text(name), f"configs/{name}.yaml"))
+        validate(model, values, f"configs/{name}.yaml")
+    if config:
+        values = merge(values, file)
+        validate(model, values, config)
+    flags, words = FlagReader(model).read(tokens)
+    if words:
+        raise InputError(f"{words[0]!r} is not a flag. Flags start with two dashes; see --help.")
+    if isinstance(flags.get("agent"), dict) and model.model_fields["agent"].annotation == dict[str, Any]:
+        flags["agent"] = {name: _plain(value) for name, value in flags["agent"].items()}
+    settings = validate(model, merge(values, flags), "flags", flags=True)
+    return _complete(settings, model)
+
+
+def load_settings(values: dict[str, Any], where: str) -> TrainSettings:
+    """Return the settings that a run was made with.
+
+    Raises:
+        InputError: they do not fit this version, or the algorithm is not there.
+    """
+    return validate(train_settings_type(str(values.get("algo"))), values, where)
+
+
+def _complete(settings: TrainSettings, model: type[TrainSettings]) -> TrainSettings:
+    """Fill in what depends on other settings or on the machine, so that a saved run says it."""
+    values = settings.model_dump()
+    if settings.device is not None:
+        values["encoder"]["device"] = settings.device
+        if isinstance(values["agent"], dict) and "device" in values["agent"]:
+            values["agent"]["device"] = settings.device
+    if settings.threads is None:
+        values["threads"] = min(os.cpu_count() or 1, 8)
+    if settings.evaluation.every is None:
+        values["evaluation"]["every"] = max(1, settings.total_steps // 10)
+    values |= {"config": settings.config, "resume": settings.resume}
+    return validate(model, values, "flags", flags=True)
+
+
+def _plain(text: str) -> Any:
+    """Read one option's value as YAML does: 3 is a number, true a truth value, anything else text."""
+    return parse_yaml(f"value: {text}", "--agent")["value"]
+
+
+def _path(name: str) -> Any:
+    from pathlib import Path
+
+    return Path(name).expanduser()
