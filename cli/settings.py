@@ -50,7 +50,7 @@ class EnvSettings(Settings):
     candidates: Literal["all", "random", "popular", "retrieved"] = "random"
     """The whole catalogue, drawn anew in each step, the most popular, or the best by agent-side score."""
     reward: str | dict[str, float] = "click"
-    """click: number of clicks; rating: sum of normalised ratings of clicked items; `click=1 rating=0.5`: both;
+    """click: number of clicks; rating: sum of normalised ratings of the clicked; `click=1 rating=0.5`: a mixture;
     `module:function`: your own."""
     horizon: int = Field(20, ge=1)
     """T: steps after which an episode is cut off, if the user has not left before."""
@@ -76,7 +76,7 @@ class EvaluationSettings(Settings):
     every: int | None = Field(None, ge=1)
     """User steps between two evaluations during training; none: a tenth of all steps."""
     baselines: list[str] = Field(["random", "popularity", "static", "greedy", "mmr", "oracle"])
-    """What agents are compared with; mmr is tuned on validation users; the oracle, an upper line, knows the world."""
+    """What agents are compared with; mmr is tuned on validation users; oracle, an upper line, knows the world."""
 
 
 class TrainSettings(Settings):
