@@ -1,0 +1,228 @@
+"""From a log and its vectors to a `World`: the truth fitted on everything, the agent side on the early parts only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from recworld.errors import InputError
+from recworld.logs.log import Exposures, FloatArray, InteractionLog
+from recworld.logs.splits import check_log, split_early_late, split_users
+from recworld.progress import say
+from recworld.seeding import child_seed
+from recworld.settings import Settings
+from recworld.simulators.attraction import AttractionFit, consumption_rows, exposure_rows, fit_attraction
+from recworld.simulators.attraction_settings import AttractionSettings
+from recworld.simulators.dynamics import DynamicsSettings
+from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
+from recworld.simulators.rating_settings import RatingSettings
+from recworld.simulators.tables import AgentTables, ResponseTables
+from recworld.simulators.world import World
+from recworld.storage import cache_root, cached_folder, content_hash
+
+FIT_FORMAT = 1
+"""Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
+
+
+class WorldSettings(Settings):
+    """How a world is made from a log."""
+
+    rating: RatingSettings = RatingSettings()
+    """The rating model."""
+    attraction: AttractionSettings = AttractionSettings()
+    """The attraction model."""
+    members: int = Field(4, ge=1, le=32)
+    """M: members of the truth; policies train in some and are evaluated in others."""
+    early_share: float = Field(0.5, gt=0, lt=1)
+    """Share of each user's interactions, in time, that the agent side knows."""
+    user_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of the users for training, validation and test."""
+    agent_samples: int = Field(32, ge=1, le=256)
+    """Posterior samples averaged in the agent-side rating estimate: it wants accuracy, not diversity."""
+
+
+def build_world(
+    log: InteractionLog, user_vector: FloatArray, item_vector: FloatArray, settings: WorldSettings,
+    dynamics: DynamicsSettings, seed: int, name: str | None = None,
+) -> World:  # fmt: skip
+    """Fit a world: M members of the truth on the whole log, one agent-side estimate on the early parts.
+
+    Args:
+        log: the log.
+        user_vector: (U, D) unit text vectors.
+        item_vector: (I, D) unit text vectors.
+        settings: how the world is made.
+        dynamics: how its users change.
+        seed: the same seed gives the same arrays, bit for bit.
+        name: name of the world; the log's by default.
+
+    Raises:
+        InputError: the log is too small, or the vectors do not fit it.
+    """
+    _check_vectors(log, user_vector, item_vector)
+    check_log(log)
+    early, late = split_early_late(log, settings.early_share)
+    vectors = (user_vector, item_vector)
+    truth, truth_report = fit_response(log, vectors, settings, settings.members, child_seed(seed, "truth"))
+    known = replace(log.select(early), exposures=_early_exposures(log, early, late, settings.early_share))
+    rating = settings.rating.model_copy(update={"samples_per_member": settings.agent_samples})
+    agent_settings = settings.model_copy(update={"rating": rating})
+    response, agent_report = fit_response(known, vectors, agent_settings, 1, child_seed(seed, "agent"))
+    return World(
+        name=log.name if name is None else name,
+        truth=truth,
+        agent=_agent_tables(known, response),
+        user_vector=np.ascontiguousarray(user_vector, np.float32),
+        item_vector=np.ascontiguousarray(item_vector, np.float32),
+        scale=log.scale,
+        dynamics=dynamics,
+        splits=split_users(log, settings.user_shares, child_seed(seed, "users")),
+        user_keys=tuple(str(k) for k in log.user_keys),
+        item_keys=tuple(str(k) for k in log.item_keys),
+        user_text=log.user_text,
+        item_text=log.item_text,
+        report={"log": _log_report(log, len(early)), "truth": truth_report, "agent": agent_report},
+    )
+
+
+def cached_world(
+    log: InteractionLog, user_vector: FloatArray, item_vector: FloatArray, settings: WorldSettings,
+    dynamics: DynamicsSettings, seed: int, name: str | None = None,
+) -> World:  # fmt: skip
+    """Return `build_world` of the same arguments, from the cache where it was built before.
+
+    The entry's name is a hash of the log's content, the vectors, the settings, the seed and `FIT_FORMAT`. The dynamics
+    are not part of the fit, so changing them costs nothing.
+
+    Raises:
+        InputError: as in `build_world`.
+    """
+    key = content_hash(
+        f"world {FIT_FORMAT}", log.fingerprint, np.asarray(user_vector, np.float32),
+        np.asarray(item_vector, np.float32), settings.fingerprint_text(), str(seed),
+    )  # fmt: skip
+
+    def fill(folder: Path) -> None:
+        say(f"Fitting a world to {log.name}: {len(log)} interactions, {settings.members} members.")
+        build_world(log, user_vector, item_vector, settings, dynamics, seed, name).save(folder)
+
+    world = World.load(cached_folder(cache_root() / "worlds" / key, fill))
+    return replace(world, dynamics=dynamics, name=log.name if name is None else name)
+
+
+def fit_response(
+    log: InteractionLog, vectors: tuple[FloatArray, FloatArray], settings: WorldSettings, members: int, seed: int
+) -> tuple[ResponseTables, dict[str, Any]]:
+    """Fit both parts of the response to all rows of a log.
+
+    Returns:
+        The tables of M members, and the reports of both fits.
+    """
+    rating: RatingFit | None = None
+    if log.scale.kind != "click":
+        rows = RatingRows(log.user, log.item, log.rating)
+        rating = fit_rating(rows, *vectors, log.scale, settings.rating, members, child_seed(seed, "rating"))
+    shown = log.exposures
+    if shown is not None and len(shown) > 1 and shown.clicked.any() and not shown.clicked.all():
+        source = exposure_rows(shown, np.ones(len(shown), np.bool_), settings.attraction.largest_weight)
+    else:
+        source = consumption_rows(log.user, log.item)
+    attraction = fit_attraction(source, *vectors, settings.attraction, members, child_seed(seed, "attraction"))
+    report: dict[str, Any] = {"attraction": attraction.report}
+    if rating is not None:
+        report["rating"] = rating.report
+    return response_tables(rating, attraction), report
+
+
+def response_tables(rating: RatingFit | None, attraction: AttractionFit) -> ResponseTables:
+    """Put the rating part and the attraction part side by side; without ratings Fr = 0 and the rest is neutral."""
+    clicks = attraction.tables()
+    members, users = clicks["user_attraction_bias"].shape
+    items = clicks["item_attraction_bias"].shape[1]
+    if rating is not None:
+        stars = rating.tables()
+    else:
+        none, one = np.zeros((members, users), np.float32), np.ones((members, users), np.float32)
+        stars = {
+            "taste": np.zeros((members, users, 0), np.float32),
+            "item": np.zeros((members, items, 0), np.float32),
+            "user_rating_bias": none,
+            "item_rating_bias": np.zeros((members, items), np.float32),
+            "thresholds": np.zeros((members, 0), np.float32),
+            "user_shift": none,
+            "user_scale": one,
+            "user_sigma": one,
+        }
+    width = stars["taste"].shape[2]
+    side_by_side = {k: np.concatenate([stars.pop(k), clicks.pop(k)], axis=2) for k in ("taste", "item")}
+    return ResponseTables(**side_by_side, **stars, **clicks, rating_width=width)
+
+
+def _agent_tables(known: InteractionLog, response: ResponseTables) -> AgentTables:
+    order = known.order_in_time
+    counts = np.bincount(known.user, minlength=known.num_users)
+    return AgentTables(
+        response=response,
+        popularity=np.bincount(known.item, minlength=known.num_items).astype(np.float32),
+        history_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        history_item=known.item[order].astype(np.int32),
+        history_feedback=known.scale.normalise(known.rating[order]),
+    )
+
+
+def _early_exposures(
+    log: InteractionLog, early: npt.NDArray[np.int64], late: npt.NDArray[np.int64], share: float
+) -> Exposures | None:
+    """Return what was shown before the cut of each user.
+
+    Exposures carry no time. A user's slates, in order, are taken up to the first with a click on an item that the user
+    has in the late part only; where no click tells, the first `share` of them.
+    """
+    shown = log.exposures
+    if shown is None:
+        return None
+    pair = shown.user.astype(np.int64) * log.num_items + shown.item
+
+    def pairs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return log.user[rows].astype(np.int64) * log.num_items + log.item[rows]
+
+    telling = shown.clicked & np.isin(pair, pairs(late)) & ~np.isin(pair, pairs(early))
+    order = np.lexsort((shown.slate, shown.session, shown.user))
+    user, slate = shown.user[order], shown.slate[order]
+    new = np.ones(len(order), np.bool_)
+    new[1:] = (np.diff(user) != 0) | (np.diff(slate) != 0)
+    place = np.cumsum(new) - 1  # number of the slate in this order
+    first = np.full(log.num_users, np.iinfo(np.int64).max)
+    np.minimum.at(first, user, place)
+    count = np.bincount(user[new], minlength=log.num_users)
+    cut = np.full(log.num_users, np.iinfo(np.int64).max)
+    hit = telling[order]
+    np.minimum.at(cut, user[hit], place[hit])
+    silent = cut == np.iinfo(np.int64).max
+    cut[silent] = first[silent] + np.round(count[silent] * share).astype(np.int64)
+    keep = np.sort(order[place < cut[user]])
+    return Exposures(**{name: getattr(shown, name)[keep] for name in Exposures.__annotations__})
+
+
+def _log_report(log: InteractionLog, early: int) -> dict[str, Any]:
+    return {
+        "rows": len(log),
+        "early_rows": early,
+        "users": log.num_users,
+        "items": log.num_items,
+        "scale": log.scale.describe(),
+        "notes": list(log.notes),
+    }
+
+
+def _check_vectors(log: InteractionLog, user_vector: FloatArray, item_vector: FloatArray) -> None:
+    for what, vector, size in (("user", user_vector, log.num_users), ("item", item_vector, log.num_items)):
+        if vector.ndim != 2 or len(vector) != size:
+            raise InputError(f"The {what} vectors must have shape ({size}, D). Got {vector.shape}.")
+        if not np.isfinite(vector).all():
+            raise InputError(f"The {what} vectors must be finite. Got NaN or infinity.")
