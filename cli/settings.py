@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -17,6 +18,8 @@ from recworld.logs.settings import LogSettings
 from recworld.settings import Settings, merge, parse_yaml, read_yaml, validate
 from recworld.simulators.build import WorldSettings
 from recworld.simulators.dynamics import PRESETS, DynamicsSettings, dynamics_preset
+
+W = TypeVar("W", bound="WorldSource")
 
 
 class DynamicsChoice(DynamicsSettings):
@@ -50,7 +53,7 @@ class EnvSettings(Settings):
     candidates: Literal["all", "random", "popular", "retrieved"] = "random"
     """The whole catalogue, drawn anew in each step, the most popular, or the best by agent-side score."""
     reward: str | dict[str, float] = "click"
-    """click: number of clicks; rating: sum of normalised ratings of the clicked; `click=1 rating=0.5`: a mixture;
+    """click: number of clicks; rating: sum of normalised ratings; `click=1 rating=0.5`: a mixture;
     `module:function`: your own."""
     horizon: int = Field(20, ge=1)
     """T: steps after which an episode is cut off, if the user has not left before."""
@@ -76,36 +79,48 @@ class EvaluationSettings(Settings):
     every: int | None = Field(None, ge=1)
     """User steps between two evaluations during training; none: a tenth of all steps."""
     baselines: list[str] = Field(["random", "popularity", "static", "greedy", "mmr", "oracle"])
-    """What agents are compared with; mmr is tuned on validation users; oracle, an upper line, knows the world."""
+    """What agents are compared with; mmr is tuned; oracle, an upper line, knows the world."""
 
 
-class TrainSettings(Settings):
-    """Train a ranking policy on simulated users learnt from a log, and compare it with the baselines."""
+class WorldSource(Settings):
+    """What a world is made from."""
 
-    algo: str = "ppo"
-    """Algorithm: ppo, dqn, a2c, or a class of your own as module:Class."""
     dataset: str = "ml-100k"
     """Log: ml-100k, wellspecified, foreign, a CSV or Parquet file, or a folder of such files."""
-    total_steps: int = Field(400_000, ge=1)
-    """User steps of training, the sum over all simulated users."""
     seed: int = Field(0, ge=0, lt=2**31)
     """The one seed of everything random."""
     device: str | None = None
     """Where networks compute: cpu, cuda, auto; sets encoder.device and agent.device."""
-    threads: int | None = Field(None, ge=1)
-    """Threads of torch; the same number gives bit-identical results. None: one per core, at most 8."""
-    run_dir: str | None = None
-    """Folder of the run, which must not exist; none: runs/<dataset>-<algo>-<number>."""
     config: str | None = Field(None, exclude=True)
     """YAML file of settings, nested as they are here; flags win over it."""
-    resume: str | None = Field(None, exclude=True)
-    """Run folder of a run to go on with; it keeps its settings, --total-steps alone may be raised."""
-    env: EnvSettings = EnvSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
     dynamics: DynamicsChoice = DynamicsChoice()
     data: LogSettings = LogSettings()
     encoder: EncoderSettings = EncoderSettings()
     world: WorldSettings = WorldSettings()
+
+
+class FitSettings(WorldSource):
+    """Fit a world of simulated users to a log, and keep it as a folder."""
+
+    output: str | None = None
+    """Folder of the world, which must not exist; none: worlds/<dataset>."""
+
+
+class TrainSettings(WorldSource):
+    """Train a ranking policy on simulated users learnt from a log, and compare it with the baselines."""
+
+    algo: str = "ppo"
+    """Algorithm: ppo, dqn, a2c, or a class of your own as module:Class."""
+    total_steps: int = Field(400_000, ge=1)
+    """User steps of training, the sum over all simulated users."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch; the same number gives bit-identical results. None: one per core, at most 8."""
+    run_dir: str | None = None
+    """Folder of the run, which must not exist; none: runs/<dataset>-<algo>-<number>."""
+    resume: str | None = Field(None, exclude=True)
+    """Run folder of a run to go on with; it keeps its settings, --total-steps alone may be raised."""
+    env: EnvSettings = EnvSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     agent: Any = None
     """Settings of the algorithm."""
 
@@ -141,33 +156,53 @@ def peek(tokens: Sequence[str], flag: str) -> str | None:
     return found
 
 
-def resolve(tokens: Sequence[str]) -> TrainSettings:
+def resolve_train(tokens: Sequence[str]) -> TrainSettings:
     """Return the settings of a run: code, then the YAML files of the package, then --config, then the flags.
 
     Raises:
         InputError: a file, a name or a value is wrong.
     """
-    config = peek(tokens, "--config")
-    file = read_yaml(_path(config)) if config else {}
+    file = _config_file(tokens)
     algo = str(peek(tokens, "--algo") or file.get("algo", TrainSettings.model_fields["algo"].default))
-    dataset = str(
-        peek(tokens, "--dataset") or file.get("dataset", TrainSettings.model_fields["dataset"].default)
-    )
     model = train_settings_type(algo)
+    return _complete(_layered(model, tokens, [_dataset(tokens, file), algo]), model)
+
+
+def resolve_fit(tokens: Sequence[str]) -> FitSettings:
+    """Return the settings of a fit, laid over each other as in `resolve_train`.
+
+    Raises:
+        InputError: a file, a name or a value is wrong.
+    """
+    settings = _layered(FitSettings, tokens, [_dataset(tokens, _config_file(tokens))])
+    return _complete(settings, FitSettings)
+
+
+def _config_file(tokens: Sequence[str]) -> dict[str, Any]:
+    name = peek(tokens, "--config")
+    return read_yaml(Path(name).expanduser()) if name else {}
+
+
+def _dataset(tokens: Sequence[str], file: dict[str, Any]) -> str:
+    return str(peek(tokens, "--dataset") or file.get("dataset", WorldSource.model_fields["dataset"].default))
+
+
+def _layered(model: type[W], tokens: Sequence[str], packaged: Sequence[str]) -> W:
     values: dict[str, Any] = {}
-    for name in (dataset, algo):
+    for name in packaged:
         values = merge(values, parse_yaml(config_text(name), f"configs/{name}.yaml"))
         validate(model, values, f"configs/{name}.yaml")
-    if config:
+    file = _config_file(tokens)
+    if file:
         values = merge(values, file)
-        validate(model, values, config)
+        validate(model, values, str(peek(tokens, "--config")))
     flags, words = FlagReader(model).read(tokens)
     if words:
         raise InputError(f"{words[0]!r} is not a flag. Flags start with two dashes; see --help.")
-    if isinstance(flags.get("agent"), dict) and model.model_fields["agent"].annotation == dict[str, Any]:
-        flags["agent"] = {name: _plain(value) for name, value in flags["agent"].items()}
-    settings = validate(model, merge(values, flags), "flags", flags=True)
-    return _complete(settings, model)
+    options = flags.get("agent")
+    if isinstance(options, dict) and model.model_fields["agent"].annotation == dict[str, Any]:
+        flags["agent"] = {name: _plain(value) for name, value in options.items()}
+    return validate(model, merge(values, flags), "flags", flags=True)
 
 
 def load_settings(values: dict[str, Any], where: str) -> TrainSettings:
@@ -179,27 +214,22 @@ def load_settings(values: dict[str, Any], where: str) -> TrainSettings:
     return validate(train_settings_type(str(values.get("algo"))), values, where)
 
 
-def _complete(settings: TrainSettings, model: type[TrainSettings]) -> TrainSettings:
+def _complete(settings: W, model: type[W]) -> W:
     """Fill in what depends on other settings or on the machine, so that a saved run says it."""
     values = settings.model_dump()
     if settings.device is not None:
         values["encoder"]["device"] = settings.device
-        if isinstance(values["agent"], dict) and "device" in values["agent"]:
+        if "device" in (values.get("agent") or {}):
             values["agent"]["device"] = settings.device
-    if settings.threads is None:
-        values["threads"] = min(os.cpu_count() or 1, 8)
-    if settings.evaluation.every is None:
-        values["evaluation"]["every"] = max(1, settings.total_steps // 10)
-    values |= {"config": settings.config, "resume": settings.resume}
-    return validate(model, values, "flags", flags=True)
+    if isinstance(settings, TrainSettings):
+        if settings.threads is None:
+            values["threads"] = min(os.cpu_count() or 1, 8)
+        if settings.evaluation.every is None:
+            values["evaluation"]["every"] = max(1, settings.total_steps // 10)
+        values["resume"] = settings.resume
+    return validate(model, values | {"config": settings.config}, "flags", flags=True)
 
 
 def _plain(text: str) -> Any:
     """Read one option's value as YAML does: 3 is a number, true a truth value, anything else text."""
     return parse_yaml(f"value: {text}", "--agent")["value"]
-
-
-def _path(name: str) -> Any:
-    from pathlib import Path
-
-    return Path(name).expanduser()

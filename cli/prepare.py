@@ -1,0 +1,71 @@
+"""The way from a log to a world, each stage announced and timed; what was done before is cached."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from recworld.cli.settings import WorldSource
+from recworld.encoders.vectors import TextVectors, encode_log
+from recworld.logs.loading import load_log
+from recworld.progress import say
+from recworld.simulators.build import cached_world
+from recworld.simulators.world import World
+
+
+@contextlib.contextmanager
+def stage(title: str) -> Iterator[None]:
+    """Announce a stage of the work, and say how long it took."""
+    say(f"\n{title}")
+    start = time.perf_counter()
+    yield
+    say(f"  done in {time.perf_counter() - start:.1f} s")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run starts from.
+
+    Attributes:
+        world: the fitted world with the dynamics that were asked for.
+        vectors: the text vectors, and the way that new texts take.
+    """
+
+    world: World
+    vectors: TextVectors
+
+
+def prepare(settings: WorldSource) -> Prepared:
+    """Fetch or read the log, encode its texts, fit the world.
+
+    Raises:
+        InputError: something about the log or a setting is wrong.
+        UnavailableError: the data or the language model cannot be fetched.
+    """
+    with stage(f"Log: {settings.dataset}"):
+        log = load_log(settings.dataset, settings.data, settings.seed)
+    with stage(f"Text vectors: {settings.encoder.kind}"):
+        vectors = encode_log(log, settings.encoder)
+    with stage(f"World: {settings.world.members} members fitted to the log"):
+        world = cached_world(
+            log, vectors.user, vectors.item, settings.world, settings.dynamics.settings(), settings.seed
+        )
+        for line in trust_lines(world):
+            say(f"  {line}")
+    return Prepared(world, vectors)
+
+
+def trust_lines(world: World) -> list[str]:
+    """Return how far the world's models can be trusted, in words: held-out figures beside their baselines."""
+    return [f"{name}: {value}" for name, value in _figures(world.report) if isinstance(value, int | float)]
+
+
+def _figures(report: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in report.items():
+        if isinstance(value, dict):
+            yield from _figures(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
