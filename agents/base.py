@@ -51,3 +51,20 @@ class Persistent(Protocol):
     def load(self, folder: Path, env: RecVectorEnv) -> None:
         """Take the state from a folder that `save` wrote."""
         ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A learner that goes on after a kill as if it had never stopped.
+
+    `learn` calls its callback at *borders*, where nothing is half done; `checkpoint` may be called inside it. After
+    `resume`, the next `learn` (same environment, same `total_steps`) ends with the weights and figures of an unbroken one.
+    """
+
+    def checkpoint(self, folder: Path) -> None:
+        """Write agent, optimiser, random states, environment state and buffers into an existing folder."""
+        ...
+
+    def resume(self, folder: Path, env: RecVectorEnv) -> int:
+        """Take the state from a folder that `checkpoint` wrote; return the user steps already done."""
+        ...

@@ -109,6 +109,7 @@ class OnPolicyMixin(BorderMixin):
     """Collects rollouts with one value pass over all time limits of a step, and reports after each update."""
 
     rollout_buffer: RolloutBuffer
+    reward_scale: float = 1.0
 
     def generators(self: Any) -> tuple[torch.Generator, np.random.Generator]:
         """Return the generators of the policy and of the minibatches."""
@@ -144,7 +145,7 @@ class OnPolicyMixin(BorderMixin):
             if not callback.on_step():
                 return False
             self.figures.add(rewards, dones, env.last_info)
-            rewards = np.array(rewards, np.float32)
+            rewards = np.array(rewards, np.float32) * np.float32(self.reward_scale)
             limit = [n for n in np.flatnonzero(dones) if infos[n].get("TimeLimit.truncated", False)]
             if limit and self.gamma > 0:
                 rewards[limit] += self.gamma * self._final_values(env.last_info["final_obs"], limit)

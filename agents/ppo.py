@@ -32,6 +32,8 @@ class OnPolicySettings(LearnerSettings):
     """Discount per step. 0 learns for the next click only."""
     gae_lambda: float = Field(0.9, ge=0, le=1)
     """Weight of longer returns in the advantage."""
+    reward_scale: float = Field(0.1, gt=0)
+    """Rewards are multiplied by this for training only, so that the value's error does not drown the policy's gradient."""
     ent_coef: float = Field(0.0, ge=0)
     """Reward for the entropy of the first choice."""
     vf_coef: float = Field(0.5, ge=0)
@@ -118,7 +120,7 @@ class PPOAgent(OnPolicyAgent):
         with warnings.catch_warnings():
             # A last minibatch that is smaller is no harm: the loss is a mean.
             warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
-            return SlatePPO(
+            algorithm = SlatePPO(
                 SlatePolicy,
                 Sb3VecEnv(env),
                 batch_size=s.batch_size,
@@ -127,6 +129,8 @@ class PPOAgent(OnPolicyAgent):
                 target_kl=s.target_kl,
                 **self.common(seed),
             )
+        algorithm.reward_scale = s.reward_scale
+        return algorithm
 
 
 class A2CAgent(OnPolicyAgent):
@@ -139,10 +143,12 @@ class A2CAgent(OnPolicyAgent):
         """Return a fresh A2C over the agent's network."""
         from recworld.envs import Sb3VecEnv
 
-        return SlateA2C(
+        algorithm = SlateA2C(
             SlatePolicy,
             Sb3VecEnv(env),
             use_rms_prop=False,
             normalize_advantage=self.settings.normalize_advantage,
             **self.common(seed),
         )
+        algorithm.reward_scale = self.settings.reward_scale
+        return algorithm

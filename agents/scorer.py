@@ -22,6 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from recworld.agents.plackett_luce import HIDDEN
 from recworld.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class NetworkSettings(Settings):
 
 @dataclass
 class Context:
-    """What candidates of a row share, computed once per observation.
+    """What candidates of a row share and what each of them is told; C candidates, or the K that are looked at.
 
     Attributes:
         mask: (N, C) bool, true where a candidate may be chosen.
@@ -113,7 +114,7 @@ class CandidateEncoder(nn.Module):
         self.width = items.shape[1]
         wide, hidden = settings.projection, settings.hidden
         self.num_similar = len(settings.decays) + 4
-        self.num_summary = 8
+        self.num_summary = 7 + self.num_similar
         self.item_projection = nn.Linear(self.width, wide, bias=False)
         self.user_projection = nn.Linear(self.width, wide, bias=False)
         self.attention_bias = nn.Linear(2, 1)
@@ -122,31 +123,36 @@ class CandidateEncoder(nn.Module):
         self.from_summary = nn.Linear(self.num_summary, hidden, bias=False)
         self.second = nn.Linear(hidden, hidden)
 
-    def _vectors(self, observation: Tensors) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return projected user, history and candidates, and the centred vectors of history and candidates."""
+    def _vectors(self, observation: Tensors, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return projected user, history and candidates, and the centred vectors of history and all candidates."""
         user, history, candidates = (observation[name] for name in ("user", "history", "candidates"))
+        looked_at = candidates
         if candidates.is_floating_point():
+            if positions is not None:
+                looked_at = _take(candidates, positions)
             unit = [centred_unit(v, self.item_mean) for v in (history, candidates)]
-            projected = [self.item_projection(v) for v in (history, candidates)]
-            return self.user_projection(user), projected[0], projected[1], unit[0], unit[1]
+            return self.user_projection(user), self.item_projection(history), self.item_projection(looked_at), *unit
         history, candidates = history.long(), candidates.long()
+        looked_at = candidates if positions is None else candidates.gather(1, positions)
         table = self.item_projection(self.item_table)  # (I+1, P): cheaper than projecting N x C vectors
         embed = nn.functional.embedding
         return (
             self.user_projection(self.user_table[user.long().reshape(-1)]),
             embed(history, table),
-            embed(candidates, table),
+            embed(looked_at, table),
             embed(history, self.item_centred),
             embed(candidates, self.item_centred),
         )
 
-    def context(self, observation: Tensors) -> Context:
-        """Return what the candidates of each row share.
+    def context(self, observation: Tensors, positions: Tensor | None = None) -> Context:
+        """Return what the candidates of each row share, and their own inputs.
 
         Args:
             observation: tensors of either observation form.
+            positions: (N, K) int64, the candidates to look at, all when None. The row's own facts (mean score, crowding)
+                always come from all C.
         """
-        user, history, candidate, history_unit, candidate_unit = self._vectors(observation)
+        user, history, candidate, history_unit, candidate_unit = self._vectors(observation, positions)
         mask = observation["action_mask"] > 0  # (N, C)
         score = observation["candidate_score"].float() * mask
         feedback = observation["history_feedback"].float()
@@ -158,75 +164,56 @@ class CandidateEncoder(nn.Module):
             standard = (score - mean) * mask / (spread + 1e-3)
             present = history_unit.abs().sum(-1) > 0  # (N, H)
             current = (age < 1) & present
-            similar = self._similar(candidate_unit, history_unit, current, age, feedback, standard, mask)
-            summary = self._summary(observation, score, standard, mask, mean, spread, current, age, feedback)
+            best = torch.where(mask, score, mean).topk(min(5, score.shape[1]), dim=1).values.mean(1, keepdim=True)
+            share = (2 * standard).masked_fill(~mask, HIDDEN).softmax(1)  # (N, C): a soft greedy choice
+            favourite = share[:, None] @ candidate_unit  # (N, 1, D)
+            if positions is not None:
+                candidate_unit = _take(candidate_unit, positions)
+                mask, score, standard = (part.gather(1, positions) for part in (mask, score, standard))
+            weights = self._memory_weights(current, age, feedback)
+            similar = self._similar(candidate_unit, favourite, history_unit, current, weights)
+            outlook = self._similar(favourite, favourite, history_unit, current, weights).squeeze(1)
+            recent = current * 0.7 ** (age * self.horizon)
+            facts = (
+                observation["step"].float().reshape(-1, 1),
+                mean.clamp(-10, 10) / 4,
+                spread.clamp(0, 10),
+                best.clamp(-10, 10) / 4,
+                current.float().mean(1, keepdim=True),
+                recent.sum(1, keepdim=True) / 4,
+                (recent * feedback).sum(1, keepdim=True) / 4,
+                outlook,
+            )
         memory = torch.stack((feedback, age), -1)  # (N, H, 2)
-        attend = self.attention_bias(memory).squeeze(-1).masked_fill(~present, -1e9)
+        attend = self.attention_bias(memory).squeeze(-1).masked_fill(~present, HIDDEN)
+        summary = torch.cat(facts, 1)
         return Context(mask, score, standard, candidate, similar, user, history, attend, memory, summary)
 
-    def _similar(
-        self, candidate: Tensor, history: Tensor, current: Tensor, age: Tensor, feedback: Tensor, standard: Tensor, mask: Tensor
-    ) -> Tensor:  # fmt: skip
-        """Return the (N, C, S) similarities: decayed sums, largest, mean now, mean liked over all, crowding."""
-        cosine = candidate @ history.transpose(1, 2)  # (N, C, H)
+    def _memory_weights(self, current: Tensor, age: Tensor, feedback: Tensor) -> Tensor:
+        """Return (N, H, W) weights of the history: decayed, mean of the episode, mean by feedback over all."""
         steps = age * self.horizon
         weights = [current * rate**steps for rate in self.rates]
         weights.append(current / current.sum(1, keepdim=True).clamp_min(1))
         weights.append(feedback / feedback.abs().sum(1, keepdim=True).clamp_min(1e-3))
-        sums = cosine @ torch.stack(weights, -1)  # (N, C, len(rates) + 2)
-        largest = cosine.masked_fill(~current[:, None], 0.0).amax(-1, keepdim=True)
-        share = (2 * standard).masked_fill(~mask, -1e9).softmax(1)
-        crowd = candidate @ (share[:, None] @ candidate).transpose(1, 2)  # (N, C, 1)
-        return torch.cat((sums, largest, crowd), -1)
+        return torch.stack(weights, -1)
 
-    def _summary(
-        self,
-        observation: Tensors,
-        score: Tensor,
-        standard: Tensor,
-        mask: Tensor,
-        mean: Tensor,
-        spread: Tensor,
-        current: Tensor,
-        age: Tensor,
-        feedback: Tensor,
+    def _similar(
+        self, candidate: Tensor, favourite: Tensor, history: Tensor, current: Tensor, weights: Tensor
     ) -> Tensor:
-        """Return the (N, B) facts about each row: time, score level, and how much was consumed and liked lately."""
-        recent = current * 0.7 ** (age * self.horizon)
-        best = torch.where(mask, score, mean).topk(min(5, score.shape[1]), dim=1).values.mean(1, keepdim=True)
-        parts = [
-            observation["step"].float().reshape(-1, 1),
-            mean.clamp(-10, 10) / 4,
-            spread.clamp(0, 10),
-            best.clamp(-10, 10) / 4,
-            current.float().mean(1, keepdim=True),
-            recent.sum(1, keepdim=True) / 4,
-            (recent * feedback).sum(1, keepdim=True) / 4,
-            standard.amax(1, keepdim=True) / 4,
-        ]
-        return torch.cat(parts, 1)
+        """Return the (N, C, S) similarities: weighted sums over the history, the largest, and to what is favoured."""
+        cosine = candidate @ history.transpose(1, 2)  # (N, C, H)
+        largest = cosine.masked_fill(~current[:, None], 0.0).amax(-1, keepdim=True)
+        return torch.cat((cosine @ weights, largest, candidate @ favourite.transpose(1, 2)), -1)
 
-    def hidden(self, context: Context, positions: Tensor | None = None) -> Tensor:
-        """Return a hidden vector per candidate.
-
-        Args:
-            context: of the observation.
-            positions: (N, K) candidates to look at; all of them when None.
-
-        Returns:
-            (N, C, hidden) or (N, K, hidden).
-        """
-        own, similar, score, standard = context.candidate, context.similar, context.score, context.standard
-        if positions is not None:
-            own, similar = (_take(part, positions) for part in (own, similar))
-            score, standard = score.gather(1, positions), standard.gather(1, positions)
+    def hidden(self, context: Context) -> Tensor:
+        """Return a hidden vector per candidate of the context, (N, C, hidden)."""
+        own, score = context.candidate, context.score
         logits = own @ context.history.transpose(1, 2) + context.attend[:, None]  # (N, C, H)
         weights = logits.softmax(-1)
         recalled = weights @ context.history  # (N, C, P)
         felt = weights @ context.memory  # (N, C, 2)
-        facts = torch.cat(
-            (standard[..., None], score.clamp(-10, 10)[..., None] / 4, score.sigmoid()[..., None], similar, felt), -1
-        )
+        level = torch.stack((context.standard, score.clamp(-10, 10) / 4, score.sigmoid()), -1)
+        facts = torch.cat((level, context.similar, felt), -1)
         products = torch.cat((own, own * context.user[:, None], own * recalled), -1)  # (N, C, 3P)
         first = self.from_facts(facts) + self.from_projections(products) + self.from_summary(context.summary)[:, None]
         return nn.functional.silu(self.second(nn.functional.silu(first)))
@@ -269,7 +256,7 @@ class SlatePolicyNetwork(nn.Module):
         logits = self.log_scale.exp() * context.standard + self.residual(hidden).squeeze(-1)
         mask = context.mask[..., None]
         count = mask.sum(1).clamp_min(1)
-        share = logits.detach().masked_fill(~context.mask, -1e9).softmax(1)
+        share = logits.detach().masked_fill(~context.mask, HIDDEN).softmax(1)
         parts = (
             (hidden * mask).sum(1) / count,
             hidden.masked_fill(~mask, -1e3).amax(1),
@@ -277,3 +264,72 @@ class SlatePolicyNetwork(nn.Module):
             context.summary,
         )
         return logits, context.mask, self.value(nn.functional.silu(self.pooled(torch.cat(parts, 1))))
+
+
+@dataclass
+class Looked:
+    """What `SlateQNetwork` says about a slate; see `recworld.agents.dqn`.
+
+    Attributes:
+        baseline: (N,) B(s).
+        item_value: (N, K) Q_i.
+        attraction: (N, K) logit of p.
+        examined: (K,) e_k.
+    """
+
+    baseline: Tensor
+    item_value: Tensor
+    attraction: Tensor
+    examined: Tensor
+
+
+class SlateQNetwork(nn.Module):
+    """Choice model and item-wise values over one `CandidateEncoder`.
+
+    Untrained, the logit of a click is the agent-side click logit (standardised where the score is none) and every click
+    is worth one scaled reward, so the best slate is the greedy one.
+
+    Args:
+        env: gives tables, horizon, slate size and reward kind.
+        settings: sizes.
+        reward_scale: what one reward is worth in training.
+    """
+
+    def __init__(self, env: RecVectorEnv, settings: NetworkSettings, reward_scale: float) -> None:
+        super().__init__()
+        self.encoder = CandidateEncoder(env, settings)
+        self.is_click_logit = env.reward_kind == "click"
+        self.reward_scale = reward_scale
+        self.slope = nn.Parameter(torch.tensor(1.0))
+        self.place = nn.Parameter(torch.full((int(env.slate_size),), 2.0))  # logit of e_k
+        self.heads = nn.Linear(settings.hidden, 2)
+        nn.init.zeros_(self.heads.weight)
+        with torch.no_grad():
+            self.heads.bias.copy_(torch.tensor([0.0 if self.is_click_logit else -1.5, 1.0]))
+        self.state = nn.Linear(self.encoder.num_summary, settings.hidden)
+        self.baseline = nn.Linear(settings.hidden, 1)
+
+    def _items(self, context: Context) -> tuple[Tensor, Tensor]:
+        """Return logit of p and Q_i, (N, C) each."""
+        out = self.heads(self.encoder.hidden(context))
+        score = context.score if self.is_click_logit else context.standard
+        return self.slope * score + out[..., 0], self.reward_scale * out[..., 1]
+
+    def worth(self, observation: Tensors) -> Tensor:
+        """Return p Q_i of every candidate, (N, C); HIDDEN where masked."""
+        context = self.encoder.context(observation)
+        attraction, value = self._items(context)
+        return (attraction.sigmoid() * value).masked_fill(~context.mask, HIDDEN)
+
+    def look(self, observation: Tensors, slates: Tensor) -> Looked:
+        """Return what the network says about slates (N, K)."""
+        context = self.encoder.context(observation, slates)
+        attraction, value = self._items(context)
+        baseline = self.baseline(nn.functional.silu(self.state(context.summary))).squeeze(-1)
+        return Looked(baseline, value, attraction, self.place.sigmoid())
+
+    def slate_value(self, observation: Tensors, slates: Tensor) -> Tensor:
+        """Return Q(s, A) = B + sum_k e_k p Q_i, (N,); masked positions add nothing."""
+        looked = self.look(observation, slates)
+        open_places = observation["action_mask"].gather(1, slates) > 0
+        return looked.baseline + (looked.examined * looked.attraction.sigmoid() * looked.item_value * open_places).sum(1)
