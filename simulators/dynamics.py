@@ -17,8 +17,9 @@ class DynamicsSettings(Settings):
     """How positions are noticed: position-based, cascade (stop after a click), or one multinomial choice with no-click."""
     examination_decay: float = Field(0.85, gt=0, le=1)
     """Probability of going on from one position to the next; e_k = decay^k. 1 switches position bias off."""
-    base_click_rate: float = Field(0.15, gt=0, lt=1)
-    """Named assumption: mean click probability of a random item that is shown and noticed, before boredom."""
+    base_click_rate: float | None = Field(0.15, gt=0, lt=1)
+    """Named assumption: mean click probability of a random item that is shown and noticed, before boredom.
+    None keeps the rate that was fitted, which only a log with exposures can tell."""
     no_click_weight: float = Field(4.0, ge=0)
     """Weight of the no-click option in `choice`, in units of a mean item's weight."""
     boredom: float = Field(4.0, ge=0)

@@ -66,7 +66,9 @@ class ResponseTables:
 
     def members(self, chosen: list[int]) -> ResponseTables:
         """Return the tables of the chosen members only."""
-        return ResponseTables(**{k: v[chosen] for k, v in self.arrays().items()}, rating_width=self.rating_width)
+        return ResponseTables(
+            **{k: v[chosen] for k, v in self.arrays().items()}, rating_width=self.rating_width
+        )
 
 
 @dataclass(frozen=True)

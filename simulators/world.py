@@ -76,7 +76,9 @@ class World:
     def fingerprint(self) -> str:
         """Content hash of all that determines how the world behaves."""
         arrays = self._arrays()
-        return content_hash(*[part for name in sorted(arrays) for part in (name, arrays[name])], self._meta_text())
+        return content_hash(
+            *[part for name in sorted(arrays) for part in (name, arrays[name])], self._meta_text()
+        )
 
     def _meta_text(self) -> str:
         return repr(self.scale) + self.dynamics.fingerprint_text() + str(self.truth.rating_width)
@@ -92,7 +94,9 @@ class World:
         if split == "all":
             return np.arange(self.num_users, dtype=np.int32)
         if split not in self.splits:
-            raise InputError(f"users must be a split of the world. Got {split!r}. {did_you_mean(split, [*self.splits, 'all'])}")
+            raise InputError(
+                f"users must be a split of the world. Got {split!r}. {did_you_mean(split, [*self.splits, 'all'])}"
+            )
         if len(self.splits[split]) == 0:
             raise InputError(f"World {self.name!r} has no {split} users.")
         return self.splits[split]
@@ -131,7 +135,12 @@ class World:
         meta = {
             "format": FORMAT,
             "name": self.name,
-            "scale": {"kind": self.scale.kind, "levels": list(self.scale.levels), "low": self.scale.low, "high": self.scale.high},
+            "scale": {
+                "kind": self.scale.kind,
+                "levels": list(self.scale.levels),
+                "low": self.scale.low,
+                "high": self.scale.high,
+            },
             "dynamics": self.dynamics.model_dump(mode="json"),
             "rating_width": {"truth": self.truth.rating_width, "agent": self.agent.response.rating_width},
             "user_keys": list(self.user_keys),
@@ -155,8 +164,15 @@ class World:
         meta, arrays = read_json(folder / "world.json"), read_arrays(folder / "world.safetensors")
         try:
             if meta["format"] != FORMAT:
-                raise CorruptError(f"{folder} has world format {meta['format']}, this version reads {FORMAT}.")
-            scale = RatingScale(meta["scale"]["kind"], tuple(meta["scale"]["levels"]), meta["scale"]["low"], meta["scale"]["high"])
+                raise CorruptError(
+                    f"{folder} has world format {meta['format']}, this version reads {FORMAT}."
+                )
+            scale = RatingScale(
+                meta["scale"]["kind"],
+                tuple(meta["scale"]["levels"]),
+                meta["scale"]["low"],
+                meta["scale"]["high"],
+            )
             return cls(
                 name=meta["name"],
                 truth=_tables(arrays, "truth.", meta["rating_width"]["truth"]),

@@ -1,0 +1,78 @@
+"""`RecEnv`: the single view, which is the vector environment with N = 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+
+from recworld.envs.vector import RecVectorEnv
+from recworld.errors import InputError
+
+Observation = dict[str, npt.NDArray[Any]]
+
+
+class RecEnv(gym.Env[Observation, Any]):
+    """One simulated user at a time; spaces, rewards, episode ends and info are those of `RecVectorEnv`, without the N axis.
+
+    ``reset(seed=s, options={"stream": n})`` gives what user n of the vector environment with seed s gets, bit for bit, and
+    so do the episodes after it.
+
+    Args:
+        **arguments: as `RecVectorEnv` takes them, without num_envs and autoreset_mode.
+
+    Raises:
+        InputError: a setting is out of range or does not fit the world.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
+
+    def __init__(self, **arguments: Any) -> None:
+        for name in ("num_envs", "autoreset_mode"):
+            if name in arguments:
+                raise InputError(f"RecEnv takes no {name!r}: it is one environment and never resets itself.")
+        self.vector = RecVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
+        self.render_mode = self.vector.render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; see `RecVectorEnv.reset` (``stream`` and ``user`` are single numbers)."""
+        super().reset(seed=seed)
+        observation, info = self.vector.reset(seed=seed, options=options)
+        return _first(observation), _first(info)
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Show a slate: K positions in the candidate list, or one position for K = 1.
+
+        Raises:
+            InputError: before `reset`, after the end of an episode, or an action of a wrong shape or dtype.
+        """
+        given = np.asarray(action)
+        if given.ndim == 0:
+            given = given.reshape(1)
+        batch = given.reshape(1, *given.shape)
+        observation, reward, terminated, truncated, info = self.vector.step(batch)
+        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+
+    def render(self) -> str | None:  # type: ignore[override]
+        """Return the last slate in words ("ansi" only)."""
+        text = self.vector.render()
+        return None if text is None else text[0]
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return a copy of everything that changes."""
+        return self.vector.state()
+
+    def restore(self, state: dict[str, npt.NDArray[Any]]) -> Observation:
+        """Take a state that `state` gave; returns the observation it stands at."""
+        return _first(self.vector.restore(state))
+
+
+def _first(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: value[0] for name, value in batch.items()}

@@ -1,0 +1,578 @@
+"""The compiled step: what a simulated user does with a slate, how that changes them, and what the recommender sees next.
+
+Every function works on one user and reads nothing of the others, so a user's episode does not depend on N. The equations
+are those of the class docstring of `UserSimulator`; a plain NumPy form stands in the tests. Arguments, the same throughout:
+
+    x, w      tables: one blob of floats, one of integers         f, b    rows of what changes, flat: floats, integers
+    p, q      parameters: floats, integers                        fo, bo  offset of this user's row in f and in b
+    key       key of this user's random draws                     m, u, i member, user, item
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from recworld.simulators import random as rnd
+from recworld.simulators import state as st
+
+FAST = {"reassoc", "contract", "nsz", "arcp"}
+"""Reordering of sums only: NaN and infinity keep their meaning."""
+MAX_SCORE = 50.0
+
+inner = njit(
+    nogil=True, fastmath=FAST, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
+"""Inner functions allocate nothing, so the reference counting of arrays is switched off (`_nrt`): it costs more than the step."""
+
+
+@inner
+def dot(a: Any, i: int, b: Any, j: int, width: int) -> float:
+    """Return the scalar product of two stretches of flat arrays."""
+    # Unsigned places: a signed one may count from the end, and testing for that would keep the loop from being vectorised.
+    i_, j_ = np.uint64(i), np.uint64(j)
+    total = np.float32(0.0)
+    for k in range(np.uint64(width)):
+        total += a[i_ + k] * b[j_ + k]
+    return total
+
+
+@inner
+def apart(a: Any, i: int, b: Any, j: int, width: int) -> float:
+    """Return the squared distance of two stretches of flat arrays."""
+    i_, j_ = np.uint64(i), np.uint64(j)
+    total = np.float32(0.0)
+    for k in range(np.uint64(width)):
+        total += (a[i_ + k] - b[j_ + k]) ** 2
+    return total
+
+
+@inner
+def add(a: Any, i: int, factor: float, b: Any, j: int, width: int) -> None:
+    """Add `factor` times a stretch of b to a stretch of a."""
+    i_, j_ = np.uint64(i), np.uint64(j)
+    for k in range(np.uint64(width)):
+        a[i_ + k] += factor * b[j_ + k]
+
+
+@inner
+def multiply(a: Any, i: int, factor: float, width: int) -> None:
+    """Multiply a stretch of a by `factor`."""
+    i_ = np.uint64(i)
+    for k in range(np.uint64(width)):
+        a[i_ + k] *= factor
+
+
+@inner
+def copy(a: Any, i: int, b: Any, j: int, width: int) -> None:
+    """Copy a stretch of b to a, front to back: b may be a itself where j > i."""
+    i_, j_ = np.uint64(i), np.uint64(j)
+    for k in range(np.uint64(width)):
+        a[i_ + k] = b[j_ + k]
+
+
+@inner
+def sigmoid(x: float) -> float:
+    """Return 1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+@inner
+def _bit(item: int) -> int:
+    return (item * 40503 + (item >> 11)) & (st.FILTER_WORDS * 32 - 1)
+
+
+@inner
+def filter_add(b: Any, at: int, item: int) -> None:
+    """Mark an item in the filter that starts at `at`."""
+    bit = _bit(item)
+    b[at + (bit >> 5)] |= np.int32(1) << np.int32(bit & 31)
+
+
+@inner
+def was_consumed(w: Any, b: Any, q: Any, bo: int, item: int) -> bool:
+    """Return whether the user took the item in this episode or in the early log; the filter answers most calls."""
+    bit = _bit(item)
+    if (b[bo + q[st.S_FILTER] + (bit >> 5)] >> np.int32(bit & 31)) & 1 == 0:
+        return False
+    consumed = bo + q[st.S_CONSUMED]
+    for j in range(b[bo + st.CONSUMED]):
+        if b[consumed + j] == item:
+            return True
+    start = q[st.N_HISTORY_START] + b[bo + st.USER]
+    seen = q[st.N_SEEN_ITEM]
+    low, high = np.int64(w[start]), np.int64(w[start + 1])
+    end = high
+    while low < high:
+        middle = (low + high) >> 1
+        if w[seen + middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low < end and w[seen + low] == item
+
+
+@inner
+def begin(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, key: Any) -> None:
+    """Start an episode: choose user and member, reset what changes."""
+    pinned = b[bo + st.PINNED]
+    u = np.int64(pinned)
+    if pinned < 0:
+        u = np.int64(w[q[st.N_POOL] + rnd.below(key, rnd.USER, 0, q[st.I_POOL])])
+    m = rnd.below(key, rnd.MEMBER, 0, q[st.I_MEMBERS])
+    b[bo + st.USER], b[bo + st.MEMBER] = u, m
+    b[bo + st.STEP] = b[bo + st.DONE] = b[bo + st.CONSUMED] = 0
+    start = q[st.T_TASTE] + (m * q[st.I_USERS] + u) * q[st.I_F]
+    fr = q[st.I_FR]
+    copy(f, fo + st.FLOAT_HEAD, x, start, q[st.I_F])
+    f[fo + st.NORM_RATING] = math.sqrt(dot(x, start, x, start, fr))
+    f[fo + st.NORM_ATTRACTION] = math.sqrt(dot(x, start + fr, x, start + fr, q[st.I_F] - fr))
+    f[fo + st.SATISFACTION] = p[st.P_SAT_START]
+    f[fo + st.FRAILTY] = p[st.P_FRAILTY] * rnd.normal_quantile(rnd.uniform(key, rnd.FRAILTY, 0))
+    multiply(f, fo + q[st.S_MEMORY], np.float32(0.0), q[st.I_D])
+    copy(f, fo + q[st.S_AGENT], x, q[st.T_AGENT_TASTE] + u * q[st.I_G], q[st.I_G])
+    begin_history(x, w, f, b, q, fo, bo, u)
+
+
+@inner
+def begin_history(x: Any, w: Any, f: Any, b: Any, q: Any, fo: int, bo: int, u: int) -> None:
+    """Fill the history with the newest items of the early log, and the filter with all of them."""
+    length = q[st.I_H]
+    start, end = np.int64(w[q[st.N_HISTORY_START] + u]), np.int64(w[q[st.N_HISTORY_START] + u + 1])
+    for h in range(length):
+        row = end - length + h
+        b[bo + q[st.S_WHEN] + h] = -1
+        inside = row >= start
+        b[bo + st.INT_HEAD + h] = w[q[st.N_HISTORY_ITEM] + row] if inside else q[st.I_ITEMS]
+        f[fo + q[st.S_FEEDBACK] + h] = x[q[st.T_HISTORY_FEEDBACK] + row] if inside else np.float32(0.0)
+    at = bo + q[st.S_FILTER]
+    for word in range(st.FILTER_WORDS):
+        b[at + word] = 0
+    if q[st.I_REPEATS] == 0:
+        for row in range(start, end):
+            filter_add(b, at, np.int64(w[q[st.N_SEEN_ITEM] + row]))
+
+
+@inner
+def agent_logit(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
+    """Return the recommender's estimate of the click logit."""
+    gr, g = q[st.I_GR], q[st.I_G]
+    logit = dot(f, fo + q[st.S_AGENT] + gr, x, q[st.T_AGENT_ITEM] + i * g + gr, g - gr)
+    return logit + x[q[st.T_AGENT_USER_ATTRACTION] + u] + x[q[st.T_AGENT_ITEM_ATTRACTION] + i]
+
+
+@inner
+def agent_eta(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
+    """Return the recommender's estimate of the rating."""
+    eta = dot(f, fo + q[st.S_AGENT], x, q[st.T_AGENT_ITEM] + i * q[st.I_G], q[st.I_GR])
+    return eta + x[q[st.T_AGENT_USER_RATING] + u] + x[q[st.T_AGENT_ITEM_RATING] + i]
+
+
+@inner
+def agent_score(x: Any, f: Any, p: Any, q: Any, fo: int, u: int, i: int) -> float:
+    """Return the click logit, or the expected reward of a noticed item where ratings count."""
+    logit = agent_logit(x, f, q, fo, u, i)
+    if q[st.I_SCORE_RATING] == 0:
+        return min(max(logit, -MAX_SCORE), MAX_SCORE)
+    worth = 1.0
+    if q[st.I_SCALE] != 0:
+        worth = min(max((agent_eta(x, f, q, fo, u, i) - p[st.P_MIDDLE]) / p[st.P_HALF], -1.0), 1.0)
+    return sigmoid(logit) * (p[st.P_W_CLICK] + p[st.P_W_RATING] * worth)
+
+
+@inner
+def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, hashed: Any) -> int:
+    """Fill the candidates with distinct random items that were not consumed; return how many were found.
+
+    `hashed` is an open-addressing set: a counter, then pairs (stamp, item); a new stamp empties it at once.
+    """
+    items, want, out = q[st.I_ITEMS], q[st.I_C], bo + q[st.S_CANDIDATES]
+    room = (len(hashed) >> 1) - 1
+    hashed[0] += 1
+    stamp = hashed[0]
+    found, draws, limit = 0, 0, 4 * want + 64
+    start = rnd.below(key, rnd.CANDIDATE, -1, items)
+    while found < want and draws < limit + items:
+        # After many refusals (a catalogue nearly exhausted) go through it in order: still every item at most once.
+        item = rnd.below(key, rnd.CANDIDATE, draws, items) if draws < limit else (start + draws) % items
+        draws += 1
+        place = (item * 40503 + (item >> 7)) & (room - 1)
+        while hashed[2 + 2 * place] == stamp and hashed[3 + 2 * place] != item:
+            place = (place + 1) & (room - 1)
+        if hashed[2 + 2 * place] == stamp:
+            continue
+        if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+            continue
+        hashed[2 + 2 * place] = stamp
+        hashed[3 + 2 * place] = item
+        b[out + found] = item
+        found += 1
+    return found
+
+
+@inner
+def sift(scores: Any, chosen: Any, size: int, score: float, item: int) -> None:
+    """Put (score, item) in place of the smallest of a heap of `size` entries."""
+    place = 0
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and scores[child + 1] < scores[child]:
+            child += 1
+        if scores[child] >= score:
+            break
+        scores[place], chosen[place] = scores[child], chosen[child]
+        place = child
+    scores[place], chosen[place] = score, item
+
+
+@inner
+def retrieve(
+    x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, scores: Any, chosen: Any
+) -> int:
+    """Fill the candidates with the best items by the recommender's estimate, best first: a heap of size C."""
+    want, size, u, out = q[st.I_C], 0, np.int64(b[bo + st.USER]), bo + q[st.S_CANDIDATES]
+    for place in range(want):
+        scores[place], chosen[place] = -np.inf, -1
+    for item in range(q[st.I_ITEMS]):
+        if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+            continue
+        score = np.float32(agent_score(x, f, p, q, fo, u, item))
+        if score > scores[0]:
+            sift(scores, chosen, want, score, item)
+            size = min(size + 1, want)
+    for place in range(want - 1, -1, -1):
+        if chosen[0] >= 0:
+            b[out + place] = chosen[0]
+        sift(scores, chosen, place, scores[place], chosen[place])
+    # Empty heap entries sort last of all; they were skipped, so found items stand first.
+    return size
+
+
+@inner
+def offer(
+    x: Any,
+    w: Any,
+    f: Any,
+    b: Any,
+    p: Any,
+    q: Any,
+    fo: int,
+    bo: int,
+    key: Any,
+    hashed: Any,
+    scores: Any,
+    chosen: Any,
+) -> None:
+    """Choose the candidates of the coming step; `key` is the episode's."""
+    items, want, kind = q[st.I_ITEMS], q[st.I_C], q[st.I_CANDIDATES]
+    out, found = bo + q[st.S_CANDIDATES], 0
+    if kind == 0:
+        found = draw_random(w, b, q, bo, rnd.child_key(key, b[bo + st.STEP]), hashed)
+    elif kind == 1:
+        for rank in range(items):
+            item = np.int64(w[q[st.N_POPULAR] + rank])
+            if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+                continue
+            b[out + found] = item
+            found += 1
+            if found == want:
+                break
+    elif kind == 2:
+        for item in range(items):
+            gone = q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item)
+            b[out + item] = items if gone else item
+        found = items
+    else:
+        found = retrieve(x, w, f, b, p, q, fo, bo, scores, chosen)
+    for c in range(found, want):
+        b[out + c] = items
+
+
+@inner
+def observe(
+    x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, oi: Any, of: Any, om: Any
+) -> None:
+    """Write the observation of user n."""
+    length, want, items, step = q[st.I_H], q[st.I_C], np.int32(q[st.I_ITEMS]), b[bo + st.STEP]
+    each = np.float32(1.0) / np.float32(q[st.I_T])
+    u = np.int64(b[bo + st.USER])
+    oi[n, 0], of[n, 0] = u, step * each
+    for h in range(length):
+        oi[n, 1 + h] = b[bo + st.INT_HEAD + h]
+        of[n, 1 + h] = f[fo + q[st.S_FEEDBACK] + h]
+        then = b[bo + q[st.S_WHEN] + h]
+        of[n, 1 + length + h] = (step - then) * each if then >= 0 else np.float32(1.0)
+    # All that the loop needs is read before it: what it writes might, for all the compiler knows, change q.
+    at, ints_at, floats_at = (
+        np.uint64(bo + q[st.S_CANDIDATES]),
+        np.uint64(1 + length),
+        np.uint64(1 + 2 * length),
+    )
+    gr, g = q[st.I_GR], q[st.I_G]
+    own, rows, width = fo + q[st.S_AGENT] + gr, q[st.T_AGENT_ITEM] + gr, g - gr
+    user_logit, bias_at = x[q[st.T_AGENT_USER_ATTRACTION] + u], np.uint64(q[st.T_AGENT_ITEM_ATTRACTION])
+    simple, row = q[st.I_SCORE_RATING] == 0, np.uint64(n)
+    for c in range(np.uint64(want)):
+        item = b[at + c]
+        oi[row, ints_at + c] = item
+        score, there = np.float32(0.0), item < items
+        if there and simple:
+            logit = (
+                user_logit + x[bias_at + np.uint64(item)] + dot(f, own, x, rows + np.int64(item) * g, width)
+            )
+            score = min(max(logit, np.float32(-MAX_SCORE)), np.float32(MAX_SCORE))
+        elif there:
+            score = np.float32(agent_score(x, f, p, q, fo, u, np.int64(item)))
+        of[row, floats_at + c] = score
+        om[row, c] = there
+
+
+@inner
+def place_slate(b: Any, q: Any, bo: int, n: int, action: Any, ri: Any) -> None:
+    """Turn positions into items; a position that is masked, repeated or out of range is an empty slot."""
+    items, k_size, invalid = q[st.I_ITEMS], q[st.I_K], 0
+    for k in range(k_size):
+        position, item = action[n, k], items
+        if position >= 0 and position < q[st.I_C]:
+            item = np.int64(b[bo + q[st.S_CANDIDATES] + position])
+            for earlier in range(k):
+                if ri[n, st.R_INT_HEAD + earlier] == item:
+                    item = items
+        invalid += item == items
+        ri[n, st.R_INT_HEAD + k] = item
+        ri[n, st.R_INT_HEAD + k_size + k] = 0
+        ri[n, st.R_INT_HEAD + 2 * k_size + k] = 0
+    ri[n, st.R_INVALID] = invalid
+
+
+@inner
+def bored(x: Any, f: Any, p: Any, q: Any, fo: int, i: int) -> float:
+    """Return b_i = 1 - exp(-max(0, <v_i, s>) / s0)."""
+    near = dot(f, fo + q[st.S_MEMORY], x, q[st.T_TEXT] + i * q[st.I_D], q[st.I_D])
+    return 1.0 - math.exp(-max(near, 0.0) / p[st.P_SCALE])
+
+
+@inner
+def attraction(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float) -> float:
+    """Return the logit with which a noticed item is taken up."""
+    m, fr, width = np.int64(b[bo + st.MEMBER]), q[st.I_FR], q[st.I_F]
+    row = m * q[st.I_ITEMS] + i
+    logit = dot(f, fo + st.FLOAT_HEAD + fr, x, q[st.T_ITEM] + row * width + fr, width - fr)
+    logit += (
+        x[q[st.T_USER_ATTRACTION] + m * q[st.I_USERS] + b[bo + st.USER]] + x[q[st.T_ITEM_ATTRACTION] + row]
+    )
+    return logit - p[st.P_BOREDOM] * dull
+
+
+@inner
+def rating_predictor(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float) -> float:
+    """Return eta of the current taste, less boredom."""
+    m = np.int64(b[bo + st.MEMBER])
+    row = m * q[st.I_ITEMS] + i
+    eta = dot(f, fo + st.FLOAT_HEAD, x, q[st.T_ITEM] + row * q[st.I_F], q[st.I_FR])
+    eta += x[q[st.T_USER_RATING] + m * q[st.I_USERS] + b[bo + st.USER]] + x[q[st.T_ITEM_RATING] + row]
+    return eta - p[st.P_BOREDOM_RATING] * dull
+
+
+@inner
+def rate(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float, key: Any) -> float:
+    """Draw the rating of a taken item, its error correlated with the click's by rho; `key` is the step's."""
+    person = np.int64(b[bo + st.MEMBER]) * q[st.I_USERS] + b[bo + st.USER]
+    error, rho = rnd.normal_quantile(rnd.uniform(key, rnd.RATING, i)), p[st.P_RHO]
+    if rho != 0.0:
+        # A low uniform is what made the click: the upper end of the latent willingness.
+        willing = -rnd.normal_quantile(rnd.uniform(key, rnd.CLICK, i))
+        error = rho * willing + math.sqrt(1.0 - rho * rho) * error
+    eta = rating_predictor(x, f, b, p, q, fo, bo, i, dull)
+    if q[st.I_SCALE] == 2:
+        return min(max(eta + x[q[st.T_USER_SIGMA] + person] * error, p[st.P_LOW]), p[st.P_HIGH])
+    latent = x[q[st.T_USER_SCALE] + person] * eta - x[q[st.T_USER_SHIFT] + person] + error
+    levels, level = q[st.I_LEVELS], 0
+    at = q[st.T_THRESHOLDS] + b[bo + st.MEMBER] * (levels - 1)
+    for c in range(levels - 1):
+        if latent > x[at + c]:
+            level = c + 1
+    return x[q[st.T_LEVELS] + level]
+
+
+@inner
+def examine(
+    x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, key: Any, ri: Any, dull: Any
+) -> float:
+    """Decide which shown items are clicked; `dull[k]` receives the boredom of slot k. Return the mean boredom."""
+    items, kind, clicks = q[st.I_ITEMS], q[st.I_EXAMINATION], st.R_INT_HEAD + q[st.I_K]
+    seen, total, noticed, looking, choice = 0, 0.0, 1.0, True, -1
+    best = p[st.P_NO_CLICK] - math.log(-math.log(rnd.uniform(key, rnd.NO_CLICK, 0)))
+    for k in range(q[st.I_K]):
+        item = np.int64(ri[n, st.R_INT_HEAD + k])
+        if item < items:
+            tired = bored(x, f, p, q, fo, item)
+            dull[k] = tired
+            seen += 1
+            total += tired
+            logit = attraction(x, f, b, p, q, fo, bo, item, tired)
+            luck = rnd.uniform(key, rnd.CLICK, item)
+            if kind == 2:
+                value = logit + math.log(noticed) - math.log(-math.log(1.0 - luck))
+                if value > best:
+                    best, choice = value, k
+            elif looking and luck < noticed * sigmoid(logit):
+                ri[n, clicks + k] = 1
+                looking = kind == 0
+        noticed *= p[st.P_DECAY]
+    if choice >= 0:
+        ri[n, clicks + choice] = 1
+    return total / seen if seen > 0 else 0.0
+
+
+@inner
+def pull(f: Any, at: int, x: Any, item_at: int, width: int, own: float, rate_: float, bound: float) -> None:
+    """z <- z + rate (|p| q^ - z) for rate > 0, away along -q^ for rate < 0, norm at most bound |p|; one block."""
+    square = dot(x, item_at, x, item_at, width)
+    if square <= 1e-12 or own <= 0.0:
+        return
+    goal = np.float32((own if rate_ > 0 else -own) / math.sqrt(square))
+    amount = np.float32(abs(rate_))
+    multiply(f, at, np.float32(1.0) - amount, width)
+    add(f, at, amount * goal, x, item_at, width)
+    norm = math.sqrt(dot(f, at, f, at, width))
+    if norm > bound * own:
+        multiply(f, at, np.float32(bound * own / norm), width)
+
+
+@inner
+def take(
+    x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, item: int, value: float, feedback: float
+) -> None:
+    """What a taken item changes: memory, taste, history, the list of consumed items and the recommender's estimate."""
+    m, width, fr = np.int64(b[bo + st.MEMBER]), q[st.I_F], q[st.I_FR]
+    add(f, fo + q[st.S_MEMORY], np.float32(1.0), x, q[st.T_TEXT] + item * q[st.I_D], q[st.I_D])
+    if p[st.P_TASTE_RATE] > 0.0:
+        surprise = 1.0
+        if q[st.I_SCALE] != 0:
+            usual = x[q[st.T_USER_RATING] + m * q[st.I_USERS] + b[bo + st.USER]]
+            surprise = min(max((value - usual) / p[st.P_HALF], -1.0), 1.0)
+        speed, bound, z = p[st.P_TASTE_RATE] * surprise, p[st.P_TASTE_BOUND], fo + st.FLOAT_HEAD
+        row = q[st.T_ITEM] + (m * q[st.I_ITEMS] + item) * width
+        pull(f, z, x, row, fr, f[fo + st.NORM_RATING], speed, bound)
+        pull(f, z + fr, x, row + fr, width - fr, f[fo + st.NORM_ATTRACTION], speed, bound)
+    length, history, when, marks = q[st.I_H], bo + st.INT_HEAD, bo + q[st.S_WHEN], fo + q[st.S_FEEDBACK]
+    copy(b, history, b, history + 1, length - 1)
+    copy(b, when, b, when + 1, length - 1)
+    copy(f, marks, f, marks + 1, length - 1)
+    b[history + length - 1] = item
+    b[when + length - 1] = b[bo + st.STEP]
+    f[marks + length - 1] = feedback
+    if q[st.I_REPEATS] == 0:
+        b[bo + q[st.S_CONSUMED] + b[bo + st.CONSUMED]] = item
+        filter_add(b, bo + q[st.S_FILTER], item)
+    b[bo + st.CONSUMED] += 1
+    fold_in(x, f, b, p, q, fo, bo, item, value)
+
+
+@inner
+def fold_in(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, value: float) -> None:
+    """One normalised gradient step of the recommender's estimate on what was just taken and how it was rated."""
+    u, gr, g = np.int64(b[bo + st.USER]), q[st.I_GR], q[st.I_G]
+    own, row = fo + q[st.S_AGENT], q[st.T_AGENT_ITEM] + i * g
+    miss = 1.0 - sigmoid(agent_logit(x, f, q, fo, u, i))
+    move = np.float32(p[st.P_FOLD_IN] * miss / (1.0 + dot(x, row + gr, x, row + gr, g - gr)))
+    add(f, own + gr, move, x, row + gr, g - gr)
+    if q[st.I_SCALE] != 0:
+        miss = value - agent_eta(x, f, q, fo, u, i)
+        move = np.float32(p[st.P_FOLD_IN] * miss / (1.0 + dot(x, row, x, row, gr)))
+        add(f, own, move, x, row, gr)
+
+
+@inner
+def answer(
+    x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, key: Any, ri: Any, rf: Any, dull: Any
+) -> float:
+    """Clicks, ratings and what each taken item changes; returns the sum of liking. `key` is the step's."""
+    k_size, items_at = q[st.I_K], st.R_INT_HEAD
+    rf[n, st.R_BOREDOM] = examine(x, f, b, p, q, n, fo, bo, key, ri, dull)
+    multiply(f, fo + q[st.S_MEMORY], p[st.P_MEMORY], q[st.I_D])
+    reward, liked = 0.0, 0.0
+    # The whole slate is rated before any of it changes the user: slots of one slate are answered together.
+    for k in range(k_size):
+        rf[n, st.R_FLOAT_HEAD + k] = 0.0
+        if ri[n, items_at + k_size + k] == 1:
+            feedback = np.float32(1.0)
+            if q[st.I_SCALE] != 0:
+                value = rate(x, f, b, p, q, fo, bo, np.int64(ri[n, items_at + k]), dull[k], key)
+                rf[n, st.R_FLOAT_HEAD + k] = value
+                ri[n, items_at + 2 * k_size + k] = 1
+                feedback = (np.float32(value) - p[st.P_MIDDLE]) / p[st.P_HALF]
+            reward += p[st.P_W_CLICK] + p[st.P_W_RATING] * feedback
+            liked += 0.5 * (feedback + 1.0)
+    for k in range(k_size):
+        if ri[n, items_at + k_size + k] == 1:
+            value = rf[n, st.R_FLOAT_HEAD + k]
+            feedback = (value - p[st.P_MIDDLE]) / p[st.P_HALF] if q[st.I_SCALE] != 0 else np.float32(1.0)
+            take(x, f, b, p, q, fo, bo, np.int64(ri[n, items_at + k]), value, feedback)
+    rf[n, st.R_REWARD] = reward
+    return liked
+
+
+@inner
+def respond(
+    x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, key: Any, ri: Any, rf: Any, dull: Any
+) -> None:
+    """Everything from a slate to whether the user leaves; `key` is the episode's."""
+    step, m, u = b[bo + st.STEP], np.int64(b[bo + st.MEMBER]), np.int64(b[bo + st.USER])
+    key = rnd.child_key(key, step)
+    liked = answer(x, f, b, p, q, n, fo, bo, key, ri, rf, dull)
+    z, start, width = fo + st.FLOAT_HEAD, q[st.T_TASTE] + (m * q[st.I_USERS] + u) * q[st.I_F], q[st.I_F]
+    multiply(f, z, np.float32(1.0) - p[st.P_TASTE_RETURN], width)
+    add(f, z, p[st.P_TASTE_RETURN], x, start, width)
+    shift = apart(f, z, x, start, width)
+    own = math.sqrt(f[fo + st.NORM_RATING] ** 2 + f[fo + st.NORM_ATTRACTION] ** 2)
+    content = f[fo + st.SATISFACTION]
+    content += p[st.P_SAT_RATE] * ((1.0 - math.exp(-liked)) - content)
+    f[fo + st.SATISFACTION] = content
+    rf[n, st.R_SATISFACTION] = content
+    rf[n, st.R_SHIFT] = math.sqrt(shift) / own if own > 0.0 else 0.0
+    gone = False
+    if q[st.I_LEAVING] == 1:
+        logit = p[st.P_LEAVE_BASE] + p[st.P_LEAVE_DISSATISFACTION] * (1.0 - content) + f[fo + st.FRAILTY]
+        logit += p[st.P_LEAVE_BOREDOM] * rf[n, st.R_BOREDOM] + p[st.P_LEAVE_STEP] * step
+        gone = rnd.uniform(key, rnd.LEAVE, 0) < sigmoid(logit)
+    over = step + 1 >= q[st.I_T]
+    b[bo + st.STEP] = step + 1
+    b[bo + st.DONE] = gone or over
+    ri[n, st.R_TERMINATED] = gone
+    ri[n, st.R_TRUNCATED] = over and not gone
+
+
+@inner
+def idle(f: Any, q: Any, n: int, fo: int, ri: Any, rf: Any) -> None:
+    """A user whose episode is over, in a batch where others go on: nothing is shown, nothing changes."""
+    for k in range(ri.shape[1]):
+        ri[n, k] = 0
+    for k in range(rf.shape[1]):
+        rf[n, k] = 0.0
+    for k in range(q[st.I_K]):
+        ri[n, st.R_INT_HEAD + k] = q[st.I_ITEMS]
+    rf[n, st.R_SATISFACTION] = f[fo + st.SATISFACTION]
+
+
+@inner
+def true_worth(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, item: int) -> float:
+    """Return the true expected immediate reward of an item in the first position."""
+    dull = bored(x, f, p, q, fo, item)
+    chance = sigmoid(attraction(x, f, b, p, q, fo, bo, item, dull))
+    worth = 1.0
+    if q[st.I_SCALE] != 0:
+        mean = rating_predictor(x, f, b, p, q, fo, bo, item, dull)
+        if q[st.I_SCALE] == 1:
+            levels, person = q[st.I_LEVELS], np.int64(b[bo + st.MEMBER]) * q[st.I_USERS] + b[bo + st.USER]
+            latent = x[q[st.T_USER_SCALE] + person] * mean - x[q[st.T_USER_SHIFT] + person]
+            at, mean = q[st.T_THRESHOLDS] + b[bo + st.MEMBER] * (levels - 1), x[q[st.T_LEVELS]]
+            for c in range(levels - 1):
+                rise = x[q[st.T_LEVELS] + c + 1] - x[q[st.T_LEVELS] + c]
+                mean += rise * rnd.normal_cdf(latent - x[at + c])
+        worth = (min(max(mean, p[st.P_LOW]), p[st.P_HIGH]) - p[st.P_MIDDLE]) / p[st.P_HALF]
+    return chance * (p[st.P_W_CLICK] + p[st.P_W_RATING] * worth)

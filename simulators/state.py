@@ -1,0 +1,178 @@
+"""Layout of the compiled step's memory: a few flat arrays with named places.
+
+The step reads one blob of floats, one of integers (the tables), a row of floats and a row of integers per user (what
+changes), and writes one row of integers and one of floats per user (what is observed and what happened). Few arrays keep
+the call cheap, and `state()` is a copy of three of them.
+
+Legend: N users side by side, F width of the taste, G width of the recommender's taste, D width of text vectors, H history
+length, C candidates, K slate size, T horizon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+FILTER_WORDS = 64
+"""Words of 32 bits of the per-user filter that says at once that an item was surely not consumed."""
+
+# Columns of the integer row of a user: head, history items (H), history steps (H), candidates (C), consumed items (T K),
+# filter words.
+USER, MEMBER, EPISODE, STEP, DONE, PINNED, CONSUMED, INT_HEAD = range(8)
+# Columns of the float row: head, taste z (F), boredom memory s (D), recommender's taste (G), history feedback (H).
+SATISFACTION, FRAILTY, NORM_RATING, NORM_ATTRACTION, FLOAT_HEAD = range(5)
+# Columns of the rows of what happened: integers, then K items, K clicks, K has-rating marks; floats, then K ratings.
+R_TERMINATED, R_TRUNCATED, R_INVALID, R_INT_HEAD = range(4)
+R_REWARD, R_SATISFACTION, R_BOREDOM, R_SHIFT, R_FLOAT_HEAD = range(5)
+
+# Places in the float parameters.
+P_DECAY, P_BOREDOM, P_BOREDOM_RATING, P_MEMORY, P_SCALE = range(5)
+P_TASTE_RATE, P_TASTE_RETURN, P_TASTE_BOUND, P_SAT_RATE, P_SAT_START = range(5, 10)
+P_LEAVE_BASE, P_LEAVE_DISSATISFACTION, P_LEAVE_BOREDOM, P_LEAVE_STEP, P_FRAILTY = range(10, 15)
+P_RHO, P_NO_CLICK, P_W_CLICK, P_W_RATING, P_MIDDLE = range(15, 20)
+P_HALF, P_LOW, P_HIGH, P_FOLD_IN, NUM_P = range(20, 25)
+
+# Places in the integer parameters: widths and switches,
+I_FR, I_F, I_GR, I_G, I_D, I_H, I_C, I_K, I_T, I_ITEMS, I_USERS, I_MEMBERS, I_LEVELS, I_POOL = range(14)
+I_SCALE, I_EXAMINATION, I_LEAVING, I_CANDIDATES, I_REPEATS, I_SCORE_RATING = range(14, 20)
+# widths of rows and offsets of segments in them,
+W_FLOAT, W_INT, S_MEMORY, S_AGENT, S_FEEDBACK, S_WHEN, S_CANDIDATES, S_CONSUMED, S_FILTER = range(20, 29)
+# offsets of tables in the blob of floats and in the blob of integers (in the order of the fields of `Tables`).
+T_TASTE, T_ITEM, T_USER_RATING, T_ITEM_RATING, T_USER_ATTRACTION, T_ITEM_ATTRACTION, T_THRESHOLDS = range(
+    29, 36
+)
+T_USER_SHIFT, T_USER_SCALE, T_USER_SIGMA, T_LEVELS, T_TEXT, T_AGENT_TASTE, T_AGENT_ITEM = range(36, 43)
+T_AGENT_USER_RATING, T_AGENT_ITEM_RATING, T_AGENT_USER_ATTRACTION, T_AGENT_ITEM_ATTRACTION = range(43, 47)
+T_HISTORY_FEEDBACK, N_POOL, N_POPULAR, N_HISTORY_START, N_HISTORY_ITEM, N_SEEN_ITEM, NUM_I = range(47, 54)
+
+SCALE_CODE = {"click": 0, "discrete": 1, "continuous": 2}
+EXAMINATION_CODE = {"position": 0, "cascade": 1, "choice": 2}
+CANDIDATE_CODE = {"random": 0, "popular": 1, "all": 2, "retrieved": 3}
+
+
+class Tables(NamedTuple):
+    """Read-only arrays of a world in the order in which they are packed: floats first, then integers."""
+
+    taste: Array  # (M, U, F)
+    item: Array  # (M, I, F)
+    user_rating: Array  # (M, U)
+    item_rating: Array  # (M, I)
+    user_attraction: Array  # (M, U), intercept solved for the base click rate
+    item_attraction: Array  # (M, I), popularity share applied
+    thresholds: Array  # (M, R-1)
+    user_shift: Array  # (M, U)
+    user_scale: Array  # (M, U)
+    user_sigma: Array  # (M, U)
+    levels: Array  # (R,)
+    text: Array  # (I, D) centred unit vectors
+    agent_taste: Array  # (U, G)
+    agent_item: Array  # (I, G)
+    agent_user_rating: Array  # (U,)
+    agent_item_rating: Array  # (I,)
+    agent_user_attraction: Array  # (U,)
+    agent_item_attraction: Array  # (I,)
+    history_feedback: Array  # normalised ratings of the early items
+    users: Array  # users that episodes may draw
+    popular: Array  # (I,) items, most popular first
+    history_start: Array  # (U + 1,)
+    history_item: Array  # early items by user in time order
+    seen_item: Array  # early items by user in rising order, offsets as above
+
+    def pack(self, switches: Array) -> tuple[Array, Array]:
+        """Return (floats, integers) and write the offset of every table into `switches`."""
+        blobs, place = [], T_TASTE
+        for fields, dtype in ((self[: N_POOL - T_TASTE], np.float32), (self[N_POOL - T_TASTE :], np.int32)):
+            offset = 0
+            for array in fields:
+                switches[place] = offset
+                offset += array.size
+                place += 1
+            blobs.append(
+                np.concatenate(
+                    [np.ascontiguousarray(a, dtype).ravel() for a in (*fields, np.zeros(1))], dtype=dtype
+                )
+            )
+        return blobs[0], blobs[1]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Widths, and from them the offsets of the pieces of a row."""
+
+    taste: int
+    agent: int
+    vector: int
+    history: int
+    candidates: int
+    slate: int
+    horizon: int
+
+    @property
+    def memory_at(self) -> int:
+        """Offset of the boredom memory in the float row."""
+        return FLOAT_HEAD + self.taste
+
+    @property
+    def agent_at(self) -> int:
+        """Offset of the recommender's taste in the float row."""
+        return self.memory_at + self.vector
+
+    @property
+    def feedback_at(self) -> int:
+        """Offset of the history's feedback in the float row."""
+        return self.agent_at + self.agent
+
+    @property
+    def float_width(self) -> int:
+        """Width of the float row."""
+        return self.feedback_at + self.history
+
+    @property
+    def candidates_at(self) -> int:
+        """Offset of the candidates in the integer row."""
+        return INT_HEAD + 2 * self.history
+
+    @property
+    def consumed_at(self) -> int:
+        """Offset of the consumed items in the integer row."""
+        return self.candidates_at + self.candidates
+
+    @property
+    def filter_at(self) -> int:
+        """Offset of the filter in the integer row."""
+        return self.consumed_at + self.horizon * self.slate
+
+    @property
+    def int_width(self) -> int:
+        """Width of the integer row."""
+        return self.filter_at + FILTER_WORDS
+
+    def write(self, switches: Array) -> None:
+        """Write widths and offsets into the integer parameters."""
+        q = switches
+        q[I_F], q[I_G], q[I_D], q[I_H] = self.taste, self.agent, self.vector, self.history
+        q[I_C], q[I_K], q[I_T] = self.candidates, self.slate, self.horizon
+        q[W_FLOAT], q[W_INT] = self.float_width, self.int_width
+        q[S_MEMORY], q[S_AGENT], q[S_FEEDBACK] = self.memory_at, self.agent_at, self.feedback_at
+        q[S_WHEN], q[S_CANDIDATES] = INT_HEAD + self.history, self.candidates_at
+        q[S_CONSUMED], q[S_FILTER] = self.consumed_at, self.filter_at
+
+
+class Seen(NamedTuple):
+    """Fresh arrays that hold one observation of every user."""
+
+    ints: Array  # (N, 1 + H + C) int32: user, history, candidates
+    floats: Array  # (N, 1 + 2 H + C) float32: step, feedback, age, score
+    mask: Array  # (N, C) int8
+
+
+class Happened(NamedTuple):
+    """Fresh arrays that hold what one step brought, columns as named above."""
+
+    ints: Array  # (N, 3 + 3 K) int32
+    floats: Array  # (N, 4 + K) float32

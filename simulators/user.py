@@ -1,0 +1,216 @@
+"""`UserSimulator`: N simulated users side by side, as arrays and one compiled step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recworld.errors import InputError
+from recworld.simulators import compiled, prepare
+from recworld.simulators import random as rnd
+from recworld.simulators import state as st
+from recworld.simulators.state import Array, Happened, Layout, Seen
+from recworld.simulators.world import World
+
+
+class UserSimulator:
+    """N users who are shown slates of K items.
+
+    For a slate with items i at positions k, letters v_i for centred unit text vectors:
+
+    1. boredom           b_i = 1 - exp(-max(0, <v_i, s>) / s0)
+    2. attraction        a_i = a_u + share * pop_i + <z, d_i> - beta b_i
+    3. click             with probability e_k sigmoid(a_i), e_k = decay^k; `cascade` stops after the first click;
+                         `choice` takes at most one item, multinomial in e_k exp(a_i) and a no-click option
+    4. rating            ordinal (or normal) from eta = mu + b_u + b_i + <z, q_i> - beta_r b_i, clicked items only
+    5. boredom memory    s <- gamma s + sum of clicked v_i
+    6. taste             z <- z + alpha g (|p_u| q^_i - z), g = (r - b_u) / half range, away along -q^_i where g < 0, norm
+                         bounded; then z <- z + kappa (p_u - z)
+    7. satisfaction      <- satisfaction + rate ((1 - exp(-sum of liking)) - satisfaction), liking in [0, 1] per click
+    8. leaving           with probability sigmoid(base + w (1 - satisfaction) + w_b mean b + w_t step + frailty)
+
+    Leaving is termination; reaching the horizon T is truncation. Both may not be true together.
+
+    Args:
+        world: the world; each episode draws one of its truth's members.
+        num_users: N.
+        slate_size: K.
+        num_candidates: C.
+        horizon: T, slates in an episode at most.
+        history_length: H.
+        candidates: "random", "popular", "all" or "retrieved".
+        users: numbers of the users that episodes may draw.
+        repeats: whether consumed items may be offered again.
+        weights: reward of a click and of a normalised rating.
+        score_by_reward: let the recommender's estimate be the expected reward instead of the click logit.
+        fold_in: step size of the recommender's estimate within an episode.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        num_users: int,
+        *,
+        slate_size: int,
+        num_candidates: int,
+        horizon: int,
+        history_length: int,
+        candidates: str,
+        users: Array,
+        repeats: bool = False,
+        weights: tuple[float, float] = (1.0, 0.0),
+        score_by_reward: bool = False,
+        fold_in: float = 0.1,
+    ) -> None:
+        self.world, self.num_users = world, num_users
+        self.layout = Layout(
+            taste=world.truth.taste.shape[2],
+            agent=world.agent.response.taste.shape[2],
+            vector=world.vector_width,
+            history=history_length,
+            candidates=num_candidates,
+            slate=slate_size,
+            horizon=horizon,
+        )
+        self._p = prepare.prepare_parameters(world, weights, fold_in)
+        self._q = prepare.prepare_switches(
+            world,
+            self.layout,
+            pool=len(users),
+            candidates=candidates,
+            repeats=repeats,
+            score_rating=score_by_reward,
+        )
+        self._x, self._w = prepare.prepare_tables(world, users).pack(self._q)
+        self._floats = np.zeros(num_users * self.layout.float_width, np.float32)
+        self._ints = np.zeros(num_users * self.layout.int_width, np.int32)
+        self._keys = np.zeros((num_users, 3), np.uint64)
+        self.int_rows[:, st.PINNED] = -1
+        room = 1 << int(4 * num_candidates - 1).bit_length()
+        self._scratch = (
+            np.zeros(2 * room + 2, np.int64),
+            np.zeros(num_candidates, np.float32),
+            np.zeros(num_candidates, np.int64),
+        )
+        self._slots = np.zeros(slate_size, np.float64)
+
+    @property
+    def float_rows(self) -> Array:
+        """The float state, columns as in `state`. Shape (N, Wf), float32, a view."""
+        return self._floats.reshape(self.num_users, -1)
+
+    @property
+    def int_rows(self) -> Array:
+        """The integer state, columns as in `state`. Shape (N, Wi), int32, a view."""
+        return self._ints.reshape(self.num_users, -1)
+
+    def seed(self, seed: int, streams: Array) -> None:
+        """Set the seed and the stream number of each row, shape (N,)."""
+        self._keys[:, 0] = streams.astype(np.uint64)
+        word = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+        for n in range(self.num_users):
+            self._keys[n, 1] = rnd.stream_key(word, self._keys[n, 0])
+
+    def pin(self, users: Array | None) -> None:
+        """Let row n always be user `users[n]` (or, with None, a user drawn for each episode)."""
+        self.int_rows[:, st.PINNED] = -1 if users is None else users
+
+    def set_episode(self, rows: Array, episode: int | None) -> None:
+        """Set the episode number of rows, or move on by one with None."""
+        if episode is None:
+            self.int_rows[rows, st.EPISODE] += 1
+        else:
+            self.int_rows[rows, st.EPISODE] = episode
+
+    def begin(self, rows: Array, seen: Seen) -> None:
+        """Start the episodes of the given rows (int64) and write their first observations into `seen`."""
+        compiled.begin_rows(
+            self._x,
+            self._w,
+            self._floats,
+            self._ints,
+            self._keys,
+            self._p,
+            self._q,
+            rows,
+            *self._scratch,
+            *seen,
+        )
+
+    def observe(self) -> Seen:
+        """Return fresh observations of all rows as they stand."""
+        seen = self.new_seen()
+        compiled.observe_rows(self._x, self._floats, self._ints, self._p, self._q, *seen)
+        return seen
+
+    def step(self, action: Array) -> tuple[Seen, Happened, int]:
+        """Show slates of candidate positions, (N, K) int64; rows that are over stay idle.
+
+        Returns:
+            observations and what happened (both fresh), and the number of rows whose episode ended now.
+        """
+        n, k = self.num_users, self.layout.slate
+        seen = self.new_seen()
+        happened = Happened(
+            np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
+        )
+        ended = compiled.step_rows(
+            self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q, action,
+            *self._scratch, self._slots, *seen, *happened,
+        )  # fmt: skip
+        return seen, happened, ended
+
+    def new_seen(self) -> Seen:
+        """Return fresh, unfilled observation arrays."""
+        n, h, c = self.num_users, self.layout.history, self.layout.candidates
+        return Seen(
+            np.empty((n, 1 + h + c), np.int32),
+            np.empty((n, 1 + 2 * h + c), np.float32),
+            np.empty((n, c), np.int8),
+        )
+
+    def true_scores(self) -> Array:
+        """Return the true expected immediate reward of each candidate in the first position. Shape (N, C), float32."""
+        out = np.empty((self.num_users, self.layout.candidates), np.float32)
+        compiled.true_rows(self._x, self._floats, self._ints, self._p, self._q, out)
+        return out
+
+    @property
+    def user(self) -> Array:
+        """User number of each row. Shape (N,), int32, a copy."""
+        return self.int_rows[:, st.USER].copy()
+
+    @property
+    def done(self) -> Array:
+        """Whether each row's episode is over. Shape (N,), bool, a copy."""
+        return np.asarray(self.int_rows[:, st.DONE] == 1)
+
+    @property
+    def taste(self) -> Array:
+        """Current taste z. Shape (N, F), float32, a copy."""
+        return self.float_rows[:, st.FLOAT_HEAD : self.layout.memory_at].copy()
+
+    @property
+    def memory(self) -> Array:
+        """Boredom memory s. Shape (N, D), float32, a copy."""
+        return self.float_rows[:, self.layout.memory_at : self.layout.agent_at].copy()
+
+    def state(self) -> dict[str, Array]:
+        """Return a copy of all that changes: floats (N, Wf) float32, ints (N, Wi) int32, keys (N, 3) uint64."""
+        return {"floats": self.float_rows.copy(), "ints": self.int_rows.copy(), "keys": self._keys.copy()}
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Take a state that `state` gave; the simulation goes on bit for bit.
+
+        Raises:
+            InputError: an array is missing or does not fit this simulator.
+        """
+        own = {"floats": self.float_rows, "ints": self.int_rows, "keys": self._keys}
+        for name, array in own.items():
+            given = state.get(name)
+            if given is None or given.shape != array.shape or given.dtype != array.dtype:
+                got = "nothing" if given is None else f"{given.dtype} {given.shape}"
+                raise InputError(
+                    f"The state's {name!r} must be {array.dtype} {array.shape}. Got {got} instead."
+                )
+        for name, array in own.items():
+            array[:] = state[name]
