@@ -73,7 +73,8 @@ def assemble(
     if rows.rating is not None:
         # Read here and not before: a row that was not taken up has no rating.
         rows.rating = _ratings(main, columns, taken)
-    scale, said = find_scale(rows.rating, settings, str(main.path))
+    place = np.arange(main.rows) if taken is None else np.flatnonzero(taken)
+    scale, said = find_scale(rows.rating, settings, str(main.path), lambda row: main.where(int(place[row])))
     if scale.kind == "click":
         rows.rating = None
     rows = _without_duplicates(rows, notes)

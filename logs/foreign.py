@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 START = 1_600_000_000.0
 """Unix seconds at which the log begins."""
 DAY = 86_400.0
-SPAN = 180 * DAY
+SPAN = 60 * DAY
 """Seconds within which new items are released."""
 SATIATION_GAIN, SATIATION_DEPTH = 0.35, 0.85
 """Share of the remaining room that a consumption fills; share of attraction that full satiation takes."""
@@ -103,7 +103,7 @@ def foreign_truth(settings: SyntheticSettings, seed: int) -> ForeignTruth:
         half_life=DAY * np.exp(np.log(2.0) + 0.7 * rng.standard_normal(base.num_users)),
         release=START + np.where(late, SPAN * rng.random(base.num_items), 0.0),
         trend=np.where(late, 1.5, 0.3) * rng.random(base.num_items),
-        decay=DAY * rng.uniform(10.0, 60.0, base.num_items),
+        decay=DAY * rng.uniform(5.0, 30.0, base.num_items),
     )
 
 

@@ -18,8 +18,8 @@ from recworld.logs.words import counted
 def read_texts(keys: Keys, tables: dict[str, Table], columns: ColumnMap, notes: list[str]) -> tuple[str, ...]:
     """Return one text per user or item, "" where there is none.
 
-    The text is the `user_info` (`item_info`) column; a users or items table without it gives its other columns
-    as "heading: value, heading: value".
+    The text is the `user_info` (`item_info`) column; a users or items table without it gives its other
+    columns as "heading: value, heading: value".
 
     Args:
         keys: the users or items.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -38,18 +39,31 @@ def load_log(dataset: str, settings: LogSettings | None = None, seed: int = 0) -
         UnavailableError: it has to be fetched and no route answers.
     """
     settings = settings or LogSettings()
+    if not dataset.strip():
+        raise InputError(f"The data set must be a name, a file or a folder. Got {dataset!r}.")
     path = Path(dataset).expanduser()
     if dataset in DATASETS or (":" in dataset and not _exists(path) and os.sep not in dataset):
         if settings.columns is not None:
             raise InputError(
                 f"The setting columns is for files and folders; data set {dataset!r} takes none."
             )
-        loader: Callable[[LogSettings, int], InteractionLog] = DATASETS.get(dataset)
-        log = loader(settings, seed)
+        log = _called(dataset, settings, seed)
     else:
         log = read_log(path, settings, dataset)
     for note in [summary(log), *log.notes]:
         say(f"{log.name}: {note}")
+    return log
+
+
+def _called(dataset: str, settings: LogSettings, seed: int) -> InteractionLog:
+    loader: Callable[[LogSettings, int], object] = DATASETS.get(dataset)
+    try:
+        inspect.signature(loader).bind(settings, seed)
+    except (TypeError, ValueError):
+        raise InputError(f"The data set {dataset!r} must be a function of (settings, seed).") from None
+    log = loader(settings, seed)
+    if not isinstance(log, InteractionLog):
+        raise InputError(f"The data set {dataset!r} must return an InteractionLog. Got {type(log).__name__}.")
     return log
 
 
@@ -93,13 +107,20 @@ def _exists(path: Path) -> bool:
 
 
 def _unknown(path: Path, given: str) -> InputError:
+    if len(given) > 300:
+        return InputError(f"Unknown data set {given[:60]!r}... of {len(given)} characters.")
     if given.lower().endswith(ENDINGS) or os.sep in given or given.startswith((".", "~")):
         near = ""
         if path.parent.is_dir():
             hint = did_you_mean(path.name, (entry.name for entry in path.parent.iterdir()))
             near = f" {hint}" if hint.startswith("Did") else ""
         return InputError(f"The data set {given} does not exist.{near}")
-    near = did_you_mean(given, DATASETS.names())
+    local = [
+        entry.name for entry in Path().iterdir() if entry.is_dir() or entry.name.lower().endswith(ENDINGS)
+    ]
+    near = did_you_mean(given, [*DATASETS.names(), *local])
+    if not near.startswith("Did"):
+        near = did_you_mean(given, DATASETS.names())
     return InputError(f"Unknown data set {given!r}, and no file or folder of that name. {near}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from recworld.errors import InputError
@@ -13,10 +15,18 @@ MOST_LEVELS = 25
 """More distinct values than this are a continuous scale, unless levels are declared."""
 
 
-def find_scale(rating: Float64 | None, settings: LogSettings, where: str) -> tuple[RatingScale, str]:
-    """Return the scale of (n,) float64 ratings (None: the log has none), and a note that says it.
+def find_scale(
+    rating: Float64 | None, settings: LogSettings, where: str, row: Callable[[int], str] | None = None
+) -> tuple[RatingScale, str]:
+    """Return the scale of ratings, and a note that says it.
 
     Levels are kept as the nearest float32, as the log's ratings are, so that the two compare equal.
+
+    Args:
+        rating: (n,) float64 ratings, or None where the log has none.
+        settings: what is declared.
+        where: the file, as it reads in an error.
+        row: gives "FILE, row N" of the n-th rating; without it errors name the file only.
 
     Raises:
         InputError: ratings outside the declared range, too large, or all the same without a declared range.
@@ -32,12 +42,10 @@ def find_scale(rating: Float64 | None, settings: LogSettings, where: str) -> tup
             else "ratings ignored: read as clicks, as declared"
         )
         return RatingScale("click", (), 0.0, 1.0), note
-    if np.abs(rating).max() > float(np.finfo(np.float32).max):
-        raise InputError(
-            f"{where}: rating {rating[np.abs(rating).argmax()]:g} is too large for a 32-bit float."
-        )
+    _refuse_outside(rating, settings, row or (lambda _: where))
     values = np.unique(rating.astype(np.float32)).astype(np.float64)
-    low, high = _range(values, settings, where)
+    low = float(values[0]) if settings.low is None else float(np.float32(settings.low))
+    high = float(values[-1]) if settings.high is None else float(np.float32(settings.high))
     if low == high:
         if settings.scale == "auto" and values[0] == 1 and settings.low is None and settings.high is None:
             return RatingScale("click", (), 0.0, 1.0), "every rating is 1: read as clicks"
@@ -57,15 +65,20 @@ def find_scale(rating: Float64 | None, settings: LogSettings, where: str) -> tup
     return scale, f"{scale.describe()} ({how})"
 
 
-def _range(values: Float64, settings: LogSettings, where: str) -> tuple[float, float]:
-    low = float(values[0]) if settings.low is None else float(np.float32(settings.low))
-    high = float(values[-1]) if settings.high is None else float(np.float32(settings.high))
+def _refuse_outside(rating: Float64, settings: LogSettings, row: Callable[[int], str]) -> None:
+    most = float(np.finfo(np.float32).max)
+    low = -most if settings.low is None else settings.low
+    high = most if settings.high is None else settings.high
     if low > high:
         raise InputError(f"The setting low must be below high. Got low {low:g}, high {high:g}.")
-    for value in (values[0], values[-1]):
-        if not low <= value <= high:
-            raise InputError(f"{where}: rating {value:g} is outside the declared scale {low:g} to {high:g}.")
-    return low, high
+    wrong = np.flatnonzero((rating < low) | (rating > high))
+    if len(wrong) == 0:
+        return
+    value, place = rating[wrong[0]], row(int(wrong[0]))
+    if abs(value) > most:
+        raise InputError(f"{place}: rating {value:g} is too large for a 32-bit float.")
+    bound = f"at least {low:g}" if value < low else f"at most {high:g}"
+    raise InputError(f"{place}: rating {value:g} is outside the declared scale; {bound} was expected.")
 
 
 def _looks_discrete(rating: Float64, values: Float64) -> bool:

@@ -16,6 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from recworld.errors import InputError, did_you_mean
+from recworld.progress import say
 
 ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".pq")
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -82,6 +83,8 @@ def _read_bytes(path: Path) -> bytes:
         raise InputError(f"{path} is a folder; a file was expected.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(data) > 20_000_000:
+        say(f"Reading {path} ({len(data) / 1e6:.0f} MB) ...")
     if not data.startswith(_GZIP):
         return data
     try:
@@ -209,4 +212,5 @@ def _cells(path: Path, text: str, names: list[str], delimiter: str) -> tuple[dic
 
 def _first_line(error: Exception) -> str:
     line = (str(error).splitlines() or [type(error).__name__])[0].rstrip()
+    line = line.removeprefix("Could not open Parquet input source '<Buffer>': ")
     return line if line.endswith(".") else f"{line}."
