@@ -17,6 +17,18 @@ def quiet() -> bool:
     return os.environ.get("RECWORLD_QUIET", "") not in ("", "0")
 
 
+class _Lines:
+    """Where there is no terminal, a bar is a line every now and then: nothing is drawn over."""
+
+    def write(self, text: str) -> None:
+        line = text.strip("\r\n ")
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def bar(total: int | None, description: str, unit: str = "it") -> Any:
     """Return a tqdm bar (a context manager with ``update(n)``) that appears after half a second of waiting.
 
@@ -28,7 +40,7 @@ def bar(total: int | None, description: str, unit: str = "it") -> Any:
         desc=description,
         unit=f" {unit}",
         unit_scale=True,
-        file=sys.stderr,
+        file=sys.stderr if terminal else _Lines(),
         disable=quiet(),
         delay=0.5,
         mininterval=0.1 if terminal else 10.0,
