@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recworld.logs.splits import split_users as split_users
     from recworld.logs.splits import validation_rows as validation_rows
     from recworld.logs.synthetic import SyntheticTruth as SyntheticTruth
+    from recworld.logs.synthetic import synthetic_truth as synthetic_truth
 
 _HOMES = {
     "loading": ("DATASETS", "load_log"),
@@ -39,7 +40,7 @@ _HOMES = {
         "split_users",
         "validation_rows",
     ),
-    "synthetic": ("SyntheticTruth",),
+    "synthetic": ("SyntheticTruth", "synthetic_truth"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

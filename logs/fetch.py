@@ -44,6 +44,8 @@ def pip_wheel(requirement: str, folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
+        if any("connection broken" in line.lower() for line in lines):
+            raise UnavailableError("the package index did not answer")
         errors = [line for line in lines if "ERROR" in line] or lines or [f"exit code {done.returncode}"]
         raise UnavailableError(f"pip failed: {_one_line(errors[-1])}")
     return wheels[0]

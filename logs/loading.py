@@ -11,6 +11,7 @@ from recworld.errors import InputError, did_you_mean
 from recworld.logs.assemble import assemble, stem
 from recworld.logs.columns import TABLES, read_column_map
 from recworld.logs.log import InteractionLog
+from recworld.logs.scales import redeclare
 from recworld.logs.settings import LogSettings
 from recworld.logs.tables import ENDINGS, Table, read_table
 from recworld.progress import say
@@ -64,7 +65,7 @@ def _called(dataset: str, settings: LogSettings, seed: int) -> InteractionLog:
     log = loader(settings, seed)
     if not isinstance(log, InteractionLog):
         raise InputError(f"The data set {dataset!r} must return an InteractionLog. Got {type(log).__name__}.")
-    return log
+    return redeclare(log, settings)
 
 
 def summary(log: InteractionLog) -> str:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from recworld.errors import CorruptError, InputError, UnavailableError
 from recworld.logs import fetch
 from recworld.logs.log import InteractionLog, RatingScale
-from recworld.logs.scales import find_scale
 from recworld.logs.settings import LogSettings
 from recworld.progress import say
 from recworld.storage import cache_root, cached_folder, sha256_file
@@ -42,6 +41,7 @@ ZIP_FILES = {
     "u.item": "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701",
     "u.user": "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c",
 }
+SCALE = RatingScale("discrete", (1.0, 2.0, 3.0, 4.0, 5.0), 1.0, 5.0)
 GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
@@ -61,7 +61,7 @@ def ml_100k(settings: LogSettings, seed: int = 0) -> InteractionLog:
     """Return MovieLens-100K: 943 users, 1,682 films, 100,000 ratings of 1 to 5, in the order of u.data.
 
     Args:
-        settings: `route` chooses where it is fetched from, `scale`, `low` and `high` how ratings are read.
+        settings: `route` chooses where it is fetched from.
         seed: not used.
 
     Raises:
@@ -73,7 +73,7 @@ def ml_100k(settings: LogSettings, seed: int = 0) -> InteractionLog:
         root / "ml-100k", lambda target: _fetch(settings.route, target, root / "ml-100k.zip")
     )
     say(LICENCE)
-    return parse(folder, settings)
+    return parse(folder)
 
 
 def canonical_fold(fold: int, rows: int = 100_000) -> tuple[Int64, Int64]:
@@ -143,7 +143,7 @@ def _check(folder: Path, sums: dict[str, str]) -> None:
             raise UnavailableError(f"{name} has not the published checksum")
 
 
-def parse(folder: Path, settings: LogSettings) -> InteractionLog:
+def parse(folder: Path) -> InteractionLog:
     """Return the log from a folder with the three files of either route.
 
     Raises:
@@ -158,24 +158,18 @@ def parse(folder: Path, settings: LogSettings) -> InteractionLog:
             f"{folder} does not hold MovieLens-100K: {' '.join(str(error).split())}."
         ) from None
     user_keys, item_keys = [row[0] for row in people], [row[0] for row in films]
-    values = ratings[:, 2].astype(np.float64)
-    if settings.scale == "auto" and settings.low is None and settings.high is None:
-        scale, note = RatingScale("discrete", (1.0, 2.0, 3.0, 4.0, 5.0), 1.0, 5.0), ""
-        note = scale.describe()
-    else:
-        scale, note = find_scale(values, settings, "ml-100k")
     return InteractionLog(
         name="ml-100k",
         user=_numbers(ratings[:, 0], user_keys, "user"),
         item=_numbers(ratings[:, 1], item_keys, "item"),
-        rating=np.ones(len(values), np.float32) if scale.kind == "click" else values.astype(np.float32),
+        rating=ratings[:, 2].astype(np.float32),
         time=ratings[:, 3].astype(np.float64),
         user_keys=np.array(user_keys, np.str_),
         item_keys=np.array(item_keys, np.str_),
         user_text=tuple(user_text(age, gender, job) for _, age, gender, job in people),
         item_text=tuple(item_text(title, genres) for _, title, genres in films),
-        scale=scale,
-        notes=(note,),
+        scale=SCALE,
+        notes=(SCALE.describe(),),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from recworld.errors import InputError
 from recworld.logs.cells import Float64
-from recworld.logs.log import RatingScale
+from recworld.logs.log import InteractionLog, RatingScale
 from recworld.logs.settings import LogSettings
 
 MOST_LEVELS = 25
@@ -63,6 +64,19 @@ def find_scale(
             )
         scale = RatingScale("discrete", _levels(values, low, high), low, high)
     return scale, f"{scale.describe()} ({how})"
+
+
+def redeclare(log: InteractionLog, settings: LogSettings) -> InteractionLog:
+    """Return a log on the scale that the settings declare; without a declaration, the log as it is.
+
+    Raises:
+        InputError: ratings outside the declared range.
+    """
+    if settings.scale == "auto" and settings.low is None and settings.high is None:
+        return log
+    scale, note = find_scale(log.rating.astype(np.float64), settings, log.name)
+    rating = np.ones_like(log.rating) if scale.kind == "click" else log.rating
+    return replace(log, rating=rating, scale=scale, notes=(note, *log.notes))
 
 
 def _refuse_outside(rating: Float64, settings: LogSettings, row: Callable[[int], str]) -> None:

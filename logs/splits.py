@@ -151,7 +151,7 @@ def split_users(
     Raises:
         InputError: fewer than 3 users, or a share that is not positive.
     """
-    if not isinstance(users, int):
+    if isinstance(users, InteractionLog):
         check_log(users, items=1)
         active: IntArray = np.unique(users.user)
         idle = np.setdiff1d(np.arange(users.num_users), active)

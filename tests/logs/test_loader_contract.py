@@ -115,7 +115,7 @@ def loader(request: pytest.FixtureRequest, tmp_path: Path, folder: Path) -> Call
         files = tmp_path / "made"
         files.mkdir()
         write_made_movielens(files)
-        return lambda seed: movielens.parse(files, LogSettings())
+        return lambda seed: movielens.parse(files)
     dataset = _single(tmp_path, kind) if kind in SINGLE else str(folder) if kind == "folder" else kind
     return lambda seed: load_log(dataset, SMALL, seed)
 

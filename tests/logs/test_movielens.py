@@ -119,6 +119,15 @@ def test_both_routes_give_the_very_same_log(publishers: dict[str, object]) -> No
     assert first.item_keys.tolist() == ["1", "2", "3", "4", "5"]
 
 
+def test_a_declared_scale_is_kept_to(publishers: dict[str, object]) -> None:
+    assert load_log("ml-100k", LogSettings(low=0, high=5)).scale.levels == (0, 1, 2, 3, 4, 5)
+    clicks = load_log("ml-100k", LogSettings(scale="click"))
+    assert clicks.scale.kind == "click"
+    assert clicks.rating.tolist() == [1, 1, 1]
+    with pytest.raises(InputError, match="ml-100k: rating 5 is outside the declared scale; at most 4"):
+        load_log("ml-100k", LogSettings(high=4))
+
+
 def test_the_cache_is_used_and_a_corrupt_one_is_made_anew(
     publishers: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,6 +200,14 @@ def test_pip_that_is_missing_or_fails(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(subprocess, "run", failing)
     with pytest.raises(UnavailableError, match=r"^pip failed: No matching distribution found$"):
+        fetch.pip_wheel("recbole==1.2.1", tmp_path)
+
+    def unanswered(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        said = "WARNING: Retrying after connection broken by X\nERROR: No matching distribution found\n"
+        return subprocess.CompletedProcess(command, 1, "", said)
+
+    monkeypatch.setattr(subprocess, "run", unanswered)
+    with pytest.raises(UnavailableError, match=r"^the package index did not answer$"):
         fetch.pip_wheel("recbole==1.2.1", tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UnavailableError, match="this Python has no pip"):
@@ -280,4 +297,4 @@ def test_films_in_words() -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(CorruptError, match="does not hold MovieLens-100K"):
-        movielens.parse(tmp_path, LogSettings())
+        movielens.parse(tmp_path)
