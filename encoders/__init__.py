@@ -1,6 +1,7 @@
 """Text to vectors: BERT encoders with a cache, TF-IDF and id baselines, and the reduction to width D.
 
-Importing this package loads none of torch, transformers and scikit-learn; they come in when a text has to be encoded.
+Importing this package loads none of torch, transformers and scikit-learn; they come in when a text has to be
+encoded.
 """
 
 from __future__ import annotations

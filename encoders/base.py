@@ -16,8 +16,8 @@ class Encoder(Protocol):
     """Turns texts into vectors of the encoder's own width W.
 
     Requirements:
-        1. Row n of the result depends on text n alone: not on the order, the batch or what was encoded before (up to
-           1e-5 in each component, the rounding of float32 sums).
+        1. Row n of the result depends on text n alone: not on the order, the batch or what was encoded before
+           (up to 1e-5 in each component, the rounding of float32 sums).
         2. Rows have unit length; the row of an empty text (nothing but white space) is zero.
         3. Each distinct text is worked on once per call.
         4. Any string is taken: very long, any script, control characters, lone surrogates.
@@ -30,7 +30,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Name of the function from text to vector: two encoders with the same fingerprint give the same vectors."""
+        """Name of the function from text to vector: equal fingerprints mean equal vectors."""
         ...
 
     @property
@@ -48,15 +48,13 @@ class Encoder(Protocol):
 
 
 def clean_texts(texts: Sequence[str]) -> list[str]:
-    """Return the texts without white space at the ends and with lone surrogates replaced, as every encoder reads them.
+    """Return the texts as every encoder reads them: no white space at the ends, lone surrogates replaced.
 
     Raises:
         InputTypeError: `texts` is a single string, or holds something else than strings.
     """
     if isinstance(texts, str):
-        raise InputTypeError(
-            f"The texts must be a sequence of strings. Got the single string {texts[:40]!r}."
-        )
+        raise InputTypeError(f"The texts must be a sequence of strings. Got one string {texts[:40]!r}.")
     out = []
     for n, text in enumerate(texts):
         if not isinstance(text, str):
@@ -74,7 +72,7 @@ def unit_rows(vectors: FloatArray, floor: float = 1e-12) -> FloatArray:
 
 
 def scatter(texts: list[str], distinct: list[str], vectors: FloatArray) -> FloatArray:
-    """Return (n, W): for each text the row of `vectors` that belongs to it in `distinct`, zero where it is not there."""
+    """Return (n, W): for each text its row of `vectors`, which go with `distinct`; else zero."""
     row = {text: n for n, text in enumerate(distinct)}
     table = np.concatenate([vectors, np.zeros((1, vectors.shape[1]), np.float32)])
     return table[[row.get(text, len(distinct)) for text in texts]]

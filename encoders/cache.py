@@ -1,8 +1,8 @@
 """Encoded texts on disk: whole shards only, checked when read, shared by processes.
 
-A shard is a safetensors file named by the SHA-256 of its bytes, with `key` (n, 16) uint8 (start of the SHA-256 of each
-text) and `vector` (n, W) float32. Writers never touch each other's shards; a text that two processes encode at once
-stands in two shards, which does no harm.
+A shard is a safetensors file named by the SHA-256 of its bytes, with `key` (n, 16) uint8 (start of each
+text's SHA-256) and `vector` (n, W) float32. Writers never touch each other's shards; a text that two
+processes encode at once stands in two shards, which does no harm.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from recworld.progress import bar, say
 from recworld.storage import atomic_path
 
 KEY_BYTES = 16
-GROUP = 128
-"""Texts that are encoded and stored as one: an interruption loses at most this many, or FLUSH_SECONDS of work."""
+GROUP = 256
+"""Texts encoded and stored as one: an interruption loses at most this many, or FLUSH_SECONDS of work."""
 FLUSH_SECONDS = 2.0
 STALE_SECONDS = 3600.0
 
@@ -95,9 +95,7 @@ class VectorCache:
                 continue
             shard = _parse(data, path.stem, self.width)
             if shard is None:
-                say(
-                    f"Cache file dropped, its texts are encoded anew: {path} does not hold what was written to it."
-                )
+                say(f"Cache entry dropped, its texts are encoded anew: {path} is not what was written.")
                 path.unlink(missing_ok=True)
             else:
                 yield shard
@@ -122,8 +120,8 @@ def _parse(data: bytes, expected: str, width: int) -> tuple[npt.NDArray[Any], np
 class CachedEncoder:
     """An `Encoder` that remembers: only texts that its cache does not hold reach the encoder inside.
 
-    Texts are encoded in groups of fixed composition, which depends on what was asked for and not on what the cache
-    held; so a run that was killed and started again gives the same bits as an unbroken one.
+    Texts are encoded and stored in groups whose composition depends on what is asked for alone; so a run that
+    was killed and started again gives the same bits as an unbroken one.
 
     Args:
         inner: the encoder that does the work; it should put off loading its model until `encode`.

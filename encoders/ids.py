@@ -15,10 +15,10 @@ DEFAULT_WIDTH = 64
 
 
 class IdEncoder:
-    """Gives every key a fixed random unit vector: it tells users and items apart and carries no text information.
+    """Gives every key a fixed random unit vector, which tells keys apart and carries no text information.
 
-    One-hot vectors are too wide for an observation; random directions in D dimensions are nearly orthogonal (products
-    have mean 0 and variance 1/D). `encode` reads its input as keys ("user/196"), whatever the text of that user is.
+    One-hot vectors are too wide for an observation; random directions in D dimensions are nearly orthogonal
+    (products have mean 0 and variance 1/D). `encode` reads its input as keys ("user/196"), not as text.
 
     Args:
         width: W.

@@ -1,4 +1,4 @@
-"""From the encoder's width W to D: one projection for users and items, fitted on the catalogue's distinct texts."""
+"""From the encoder's width W to D: one projection for users and items, fitted on the catalogue."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Role = Literal["user", "item"]
 
 @dataclass(frozen=True)
 class Reduction:
-    """Centres each role on its own mean, projects both on the same D directions, and scales rows to unit length.
+    """Centres each role on its own mean, projects both on the same D directions, scales rows to length 1.
 
     Attributes:
         user_centre: (W,) float32.
         item_centre: (W,) float32.
-        components: (D, W) float32 orthonormal rows (zero rows where the catalogue spans fewer than D directions), or
-            None: no projection, D = W.
+        components: (D, W) float32 orthonormal rows (zero rows where the catalogue spans fewer than D
+            directions), or None: no projection, D = W.
     """
 
     user_centre: FloatArray
@@ -41,10 +41,15 @@ class Reduction:
     def fit(cls, user: FloatArray, item: FloatArray, width: int | None) -> Reduction:
         """Fit on the vectors of the distinct non-empty user texts (n, W) and item texts (m, W).
 
-        Descriptions of people and of things stand far apart in a language model's space. With a common mean that offset
-        would be the first direction and, after scaling to unit length, most of every vector; so each role is centred on
-        its own mean. The directions are the leading eigenvectors of the sum of both covariances, each divided by its
-        trace: the role with more texts, or more varied ones, does not crowd out the other.
+        Descriptions of people and of things stand far apart in a language model's space. With a common mean
+        that offset would be the first direction and, after scaling to unit length, most of every vector
+        (ML-100K, MiniLM: 8 % of the squared user-item products depend on the pair); so each role is centred on
+        its own mean (99.9 %).
+
+        The directions are the leading eigenvectors of the sum of both scatter matrices, each divided by its
+        trace, so that the role with more texts, or more varied ones, does not crowd out the other. On ML-100K
+        D = 64 keeps 96 % of the variance of user texts and 62 % of item texts, and similarities within a role
+        correlate with the unreduced ones at 1.00 and .965; directions of items alone keep 39 % and 68 %.
         """
         user_centre, user_cov = _moments(user)
         item_centre, item_cov = _moments(item)
@@ -59,7 +64,7 @@ class Reduction:
         centred = vectors - (self.user_centre if role == "user" else self.item_centre)
         reduced = centred if self.components is None else centred @ self.components.T
         reduced[~vectors.any(axis=1)] = 0.0
-        return unit_rows(reduced, floor=1e-6)
+        return unit_rows(np.asarray(reduced, np.float32), floor=1e-6)
 
     def kept(self, vectors: FloatArray, role: Role) -> float:
         """Return the share of the variance around the role's centre that the projection keeps."""
@@ -89,8 +94,8 @@ class Reduction:
 def _moments(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return centre (W,) and scatter (W, W) around it.
 
-    The centre is sum / (n + 1), as if one more text stood at the origin: with many texts that is the mean, with one text
-    the text keeps a direction instead of becoming zero.
+    The centre is sum / (n + 1), as if one more text stood at the origin: with many texts that is the mean;
+    a text that stands alone keeps a direction instead of becoming zero.
     """
     centre = vectors.sum(axis=0, dtype=np.float64) / (len(vectors) + 1)
     scatter = np.zeros((len(centre), len(centre)))

@@ -13,15 +13,15 @@ class EncoderSettings(Settings):
     """How texts become vectors."""
 
     kind: Literal["bert", "tfidf", "id"] = "bert"
-    """bert: a language model; tfidf: weighted word counts; id: fixed random vectors that carry no text (for ablation)."""
+    """bert: a language model; tfidf: weighted word counts; id: random vectors, no text (for ablation)."""
     model: str | None = Field(default=None, min_length=1)
-    """Weights for kind bert: a folder, or a name on the Hugging Face hub; none: all-MiniLM-L6-v2 as installed by pip."""
+    """Weights for bert: a folder or a name on the hub; none: all-MiniLM-L6-v2, installed by pip."""
     width: int | None = Field(default=64, ge=1, le=65536)
-    """D, the width of the vectors after reduction; none, or at least the model's own width: no reduction."""
-    batch_size: int = Field(default=32, ge=1, le=65536)
+    """D, the width of the vectors after reduction; none, or the model's own width or more: no reduction."""
+    batch_size: int = Field(default=16, ge=1, le=65536)
     """Texts that go through the language model at once; it changes speed and memory, not the vectors."""
     max_length: int | None = Field(default=None, ge=3, le=1_000_000)
-    """Tokens read of each text, the rest is cut off; none: as many as the model's folder says (256 for the default)."""
+    """Tokens read of each text, the rest is cut off; none: what the model's folder says (default: 256)."""
     device: str = "auto"
     """Where the language model runs: auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -13,12 +13,12 @@ from recworld.logs.log import FloatArray
 from recworld.seeding import child_seed
 from recworld.storage import Arrays, content_hash
 
-MAX_WIDTH = 256
+WIDTH = 256
 TOKEN = r"(?u)\b\w+\b"
 
 
 class TfidfEncoder:
-    """Word counts weighted by rarity (log term frequency x smoothed idf), projected on their first directions.
+    """Word counts weighted by rarity (log term frequency x smoothed idf), on their first directions.
 
     Words that the catalogue does not hold are ignored; a text without a known word gets the zero vector.
 
@@ -40,7 +40,7 @@ class TfidfEncoder:
 
     @classmethod
     def fit(cls, corpus: Sequence[str], seed: int = 0) -> TfidfEncoder:
-        """Learn vocabulary, weights and at most 256 directions from the distinct texts of `corpus`."""
+        """Learn vocabulary, weights and the W = 256 first directions from the distinct texts of `corpus`."""
         from sklearn.decomposition import TruncatedSVD
 
         texts = sorted({text for text in clean_texts(corpus) if text})
@@ -48,14 +48,14 @@ class TfidfEncoder:
         try:
             counts = vectorizer.fit_transform(texts)
         except ValueError:  # scikit-learn's way to say that no text holds a word
-            return cls([], np.zeros(0), np.zeros((1, 0), np.float32))
+            return cls([], np.zeros(0), np.zeros((WIDTH, 0), np.float32))
         words = [str(word) for word in vectorizer.get_feature_names_out()]
-        width = min(MAX_WIDTH, len(words))
-        if width == len(words):  # nothing to project, and the SVD refuses
-            return cls(words, vectorizer.idf_, np.eye(width, dtype=np.float32))
-        svd = TruncatedSVD(width, n_iter=7, random_state=child_seed(seed, "tfidf") % 2**32)
-        svd.fit(counts)
-        return cls(words, vectorizer.idf_, svd.components_.astype(np.float32))
+        if len(words) <= WIDTH:  # nothing to leave out
+            return cls(words, vectorizer.idf_, np.eye(WIDTH, len(words), dtype=np.float32))
+        svd = TruncatedSVD(WIDTH, n_iter=7, random_state=child_seed(seed, "tfidf") % 2**32)
+        components = svd.fit(counts).components_  # (min(WIDTH, texts), V)
+        padding = np.zeros((WIDTH - len(components), len(words)))
+        return cls(words, vectorizer.idf_, np.concatenate([components, padding]).astype(np.float32))
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Return the vectors of n texts, (n, W) float32 unit rows (zero: no known word)."""

