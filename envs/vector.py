@@ -68,7 +68,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
     Args:
         num_envs: N.
         world: a `World`, the folder of one, or None for a small bundled synthetic world.
-        dynamics: a preset's name or `DynamicsSettings`; the world's own by default.
+        dynamics: a preset's name, `DynamicsSettings` or their values by name; the world's own by default.
         users: "train", "validation", "test" or "all".
         members: numbers of the world's members to use; an episode draws one. All by default.
         seed: seed of the first `reset` when that is given none.
@@ -91,7 +91,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         num_envs: int = 1,
         *,
         world: World | str | None = None,
-        dynamics: DynamicsSettings | str | None = None,
+        dynamics: DynamicsSettings | dict[str, Any] | str | None = None,
         users: str = "train",
         members: list[int] | None = None,
         reward: RewardSpec = "click",
@@ -255,7 +255,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         final = self._observation(Seen(*(array.copy() for array in seen)))
         self.simulator.set_episode(rows, None)
         self.simulator.begin(rows, seen)
-        now = {name: value for name, value in info.items()}
+        now = dict(info)
         for name, value in self._reset_info().items():
             array = now[name].copy()
             array[rows] = value[rows]
@@ -374,7 +374,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
 
 
 def resolve_world(
-    world: World | str | None, dynamics: DynamicsSettings | str | None, members: list[int] | None
+    world: World | str | None, dynamics: DynamicsSettings | dict[str, Any] | str | None, members: list[int] | None
 ) -> World:
     """Return the world an environment is to run on.
 
@@ -399,4 +399,8 @@ def resolve_world(
         found = found.with_members(list(members))
     if isinstance(dynamics, str):
         dynamics = dynamics_preset(dynamics)
+    elif isinstance(dynamics, dict):
+        dynamics = validate(DynamicsSettings, dynamics, "dynamics")
+    elif dynamics is not None and not isinstance(dynamics, DynamicsSettings):
+        raise InputError(f"dynamics must be a preset's name or settings. Got {type(dynamics).__name__} instead.")
     return found if dynamics is None else found.with_dynamics(dynamics)

@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from recworld.simulators import kernel
+from recworld.simulators import kernel, offering, stretch
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
 
-_begin, _offer, _observe, _idle = kernel.begin, kernel.offer, kernel.observe, kernel.idle
+_begin, _offer, _observe, _idle = kernel.begin, offering.offer, offering.observe, kernel.idle
 _place_slate, _respond, _true_worth = kernel.place_slate, kernel.respond, kernel.true_worth
 
 
 def _source_hash() -> int:
     digest = hashlib.sha256()
-    for module in (kernel, rnd, st):
+    for module in (kernel, offering, stretch, rnd, st):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:6], "little")
 

@@ -1,0 +1,231 @@
+"""What the recommender sees: candidates, their scores by its own estimate, and the observation; compiled.
+
+The arguments are the same throughout:
+
+    x, w      tables: one blob of floats, one of integers         f, b    rows of what changes, flat: floats, integers
+    p, q      parameters: floats, integers                        fo, bo  offset of this user's row in f and in b
+    key       key of this user's random draws                     m, u, i member, user, item
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from recworld.simulators import random as rnd
+from recworld.simulators import state as st
+from recworld.simulators.stretch import dot, inner, sigmoid
+
+
+MAX_SCORE = 50.0
+"""Bound of the click logit in an observation."""
+
+
+@inner
+def _bit(item: int) -> int:
+    return (item * 40503 + (item >> 11)) & (st.FILTER_WORDS * 32 - 1)
+
+
+@inner
+def filter_add(b: Any, at: int, item: int) -> None:
+    """Mark an item in the filter that starts at `at`."""
+    bit = _bit(item)
+    b[at + (bit >> 5)] |= np.int32(1) << np.int32(bit & 31)
+
+
+@inner
+def was_consumed(w: Any, b: Any, q: Any, bo: int, item: int) -> bool:
+    """Return whether the user took the item in this episode or in the early log; the filter answers most calls."""
+    bit = _bit(item)
+    if (b[bo + q[st.S_FILTER] + (bit >> 5)] >> np.int32(bit & 31)) & 1 == 0:
+        return False
+    consumed = bo + q[st.S_CONSUMED]
+    for j in range(b[bo + st.CONSUMED]):
+        if b[consumed + j] == item:
+            return True
+    start = q[st.N_HISTORY_START] + b[bo + st.USER]
+    seen = q[st.N_SEEN_ITEM]
+    low, high = np.int64(w[start]), np.int64(w[start + 1])
+    end = high
+    while low < high:
+        middle = (low + high) >> 1
+        if w[seen + middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low < end and w[seen + low] == item
+
+
+@inner
+def agent_logit(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
+    """Return the recommender's estimate of the click logit."""
+    gr, g = q[st.I_GR], q[st.I_G]
+    logit = dot(f, fo + q[st.S_AGENT] + gr, x, q[st.T_AGENT_ITEM] + i * g + gr, g - gr)
+    return logit + x[q[st.T_AGENT_USER_ATTRACTION] + u] + x[q[st.T_AGENT_ITEM_ATTRACTION] + i]
+
+
+@inner
+def agent_eta(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
+    """Return the recommender's estimate of the rating."""
+    eta = dot(f, fo + q[st.S_AGENT], x, q[st.T_AGENT_ITEM] + i * q[st.I_G], q[st.I_GR])
+    return eta + x[q[st.T_AGENT_USER_RATING] + u] + x[q[st.T_AGENT_ITEM_RATING] + i]
+
+
+@inner
+def agent_score(x: Any, f: Any, p: Any, q: Any, fo: int, u: int, i: int) -> float:
+    """Return the click logit, or the expected reward of a noticed item where ratings count."""
+    logit = agent_logit(x, f, q, fo, u, i)
+    if q[st.I_SCORE_RATING] == 0:
+        return min(max(logit, -MAX_SCORE), MAX_SCORE)
+    worth = 1.0
+    if q[st.I_SCALE] != 0:
+        worth = min(max((agent_eta(x, f, q, fo, u, i) - p[st.P_MIDDLE]) / p[st.P_HALF], -1.0), 1.0)
+    return sigmoid(logit) * (p[st.P_W_CLICK] + p[st.P_W_RATING] * worth)
+
+
+@inner
+def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, hashed: Any) -> int:
+    """Fill the candidates with distinct random items that were not consumed; return how many were found.
+
+    `hashed` is an open-addressing set: a counter, then pairs (stamp, item); a new stamp empties it at once.
+    """
+    items, want, out = q[st.I_ITEMS], q[st.I_C], bo + q[st.S_CANDIDATES]
+    room = (len(hashed) >> 1) - 1
+    hashed[0] += 1
+    stamp = hashed[0]
+    found, draws, limit = 0, 0, 4 * want + 64
+    start = rnd.below(key, rnd.CANDIDATE, -1, items)
+    while found < want and draws < limit + items:
+        # After many refusals (a catalogue nearly exhausted) go through it in order: still every item at most once.
+        item = rnd.below(key, rnd.CANDIDATE, draws, items) if draws < limit else (start + draws) % items
+        draws += 1
+        place = (item * 40503 + (item >> 7)) & (room - 1)
+        while hashed[2 + 2 * place] == stamp and hashed[3 + 2 * place] != item:
+            place = (place + 1) & (room - 1)
+        if hashed[2 + 2 * place] == stamp:
+            continue
+        if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+            continue
+        hashed[2 + 2 * place] = stamp
+        hashed[3 + 2 * place] = item
+        b[out + found] = item
+        found += 1
+    return found
+
+
+@inner
+def sift(scores: Any, chosen: Any, size: int, score: float, item: int) -> None:
+    """Put (score, item) in place of the smallest of a heap of `size` entries."""
+    place = 0
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and scores[child + 1] < scores[child]:
+            child += 1
+        if scores[child] >= score:
+            break
+        scores[place], chosen[place] = scores[child], chosen[child]
+        place = child
+    scores[place], chosen[place] = score, item
+
+
+@inner
+def retrieve(
+    x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, scores: Any, chosen: Any
+) -> int:
+    """Fill the candidates with the best items by the recommender's estimate, best first: a heap of size C."""
+    want, size, u, out = q[st.I_C], 0, np.int64(b[bo + st.USER]), bo + q[st.S_CANDIDATES]
+    for place in range(want):
+        scores[place], chosen[place] = -np.inf, -1
+    for item in range(q[st.I_ITEMS]):
+        if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+            continue
+        score = np.float32(agent_score(x, f, p, q, fo, u, item))
+        if score > scores[0]:
+            sift(scores, chosen, want, score, item)
+            size = min(size + 1, want)
+    for place in range(want - 1, -1, -1):
+        if chosen[0] >= 0:
+            b[out + place] = chosen[0]
+        sift(scores, chosen, place, scores[place], chosen[place])
+    # Empty heap entries sort last of all; they were skipped, so found items stand first.
+    return size
+
+
+@inner
+def offer(
+    x: Any,
+    w: Any,
+    f: Any,
+    b: Any,
+    p: Any,
+    q: Any,
+    fo: int,
+    bo: int,
+    key: Any,
+    hashed: Any,
+    scores: Any,
+    chosen: Any,
+) -> None:
+    """Choose the candidates of the coming step; `key` is the episode's."""
+    items, want, kind = q[st.I_ITEMS], q[st.I_C], q[st.I_CANDIDATES]
+    out, found = bo + q[st.S_CANDIDATES], 0
+    if kind == 0:
+        found = draw_random(w, b, q, bo, rnd.child_key(key, b[bo + st.STEP]), hashed)
+    elif kind == 1:
+        for rank in range(items):
+            item = np.int64(w[q[st.N_POPULAR] + rank])
+            if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+                continue
+            b[out + found] = item
+            found += 1
+            if found == want:
+                break
+    elif kind == 2:
+        for item in range(items):
+            gone = q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item)
+            b[out + item] = items if gone else item
+        found = items
+    else:
+        found = retrieve(x, w, f, b, p, q, fo, bo, scores, chosen)
+    for c in range(found, want):
+        b[out + c] = items
+
+
+@inner
+def observe(
+    x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, oi: Any, of: Any, om: Any
+) -> None:
+    """Write the observation of user n."""
+    length, want, items, step = q[st.I_H], q[st.I_C], np.int32(q[st.I_ITEMS]), b[bo + st.STEP]
+    each = np.float32(1.0) / np.float32(q[st.I_T])
+    u = np.int64(b[bo + st.USER])
+    oi[n, 0], of[n, 0] = u, step * each
+    for h in range(length):
+        oi[n, 1 + h] = b[bo + st.INT_HEAD + h]
+        of[n, 1 + h] = f[fo + q[st.S_FEEDBACK] + h]
+        then = b[bo + q[st.S_WHEN] + h]
+        of[n, 1 + length + h] = (step - then) * each if then >= 0 else np.float32(1.0)
+    # All that the loop needs is read before it: what it writes might, for all the compiler knows, change q.
+    at, ints_at, floats_at = (
+        np.uint64(bo + q[st.S_CANDIDATES]),
+        np.uint64(1 + length),
+        np.uint64(1 + 2 * length),
+    )
+    gr, g = q[st.I_GR], q[st.I_G]
+    own, rows, width = fo + q[st.S_AGENT] + gr, q[st.T_AGENT_ITEM] + gr, g - gr
+    user_logit, bias_at = x[q[st.T_AGENT_USER_ATTRACTION] + u], np.uint64(q[st.T_AGENT_ITEM_ATTRACTION])
+    simple, row = q[st.I_SCORE_RATING] == 0, np.uint64(n)
+    for c in range(np.uint64(want)):
+        item = b[at + c]
+        oi[row, ints_at + c] = item
+        score, there = np.float32(0.0), item < items
+        if there and simple:
+            logit = (
+                user_logit + x[bias_at + np.uint64(item)] + dot(f, own, x, rows + np.int64(item) * g, width)
+            )
+            score = min(max(logit, np.float32(-MAX_SCORE)), np.float32(MAX_SCORE))
+        elif there:
+            score = np.float32(agent_score(x, f, p, q, fo, u, np.int64(item)))
+        of[row, floats_at + c] = score
+        om[row, c] = there
