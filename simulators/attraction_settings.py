@@ -14,15 +14,15 @@ class AttractionSettings(Settings):
     """Fa: factors of the attraction; a simulator step costs O(K Fa)."""
     negatives: int = Field(4, ge=1, le=100)
     """Items not consumed that are sampled per consumed one, uniformly; unused where exposures are logged."""
-    epochs: int = Field(40, ge=1)
+    epochs: int = Field(30, ge=1)
     """Most passes over the rows; the number used is chosen on validation rows."""
-    patience: int = Field(3, ge=1)
+    patience: int = Field(2, ge=1)
     """Passes without improvement of the validation log-loss before training stops."""
     validation_share: float = Field(0.1, gt=0, lt=0.5)
     """Share of the rows of the fit that validates; the model is then fitted again on all of them."""
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate: float = Field(0.2, gt=0)
     """Step size of Adagrad."""
-    shrinkage: float = Field(0.01, ge=0)
+    shrinkage: float = Field(0.02, ge=0)
     """Pull of the factors of a row's user and item towards what their text says, at each row."""
     bias_shrinkage: float = Field(0.002, ge=0)
     """The same for the biases."""

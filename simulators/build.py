@@ -16,7 +16,8 @@ from recworld.logs.splits import check_log, split_early_late, split_users
 from recworld.progress import say
 from recworld.seeding import child_seed
 from recworld.settings import Settings
-from recworld.simulators.attraction import AttractionFit, consumption_rows, exposure_rows, fit_attraction
+from recworld.simulators.attraction import AttractionFit, fit_attraction
+from recworld.simulators.attraction_rows import consumption_rows, exposure_rows
 from recworld.simulators.attraction_settings import AttractionSettings
 from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
@@ -70,7 +71,8 @@ def build_world(
     vectors = (user_vector, item_vector)
     truth, truth_report = fit_response(log, vectors, settings, settings.members, child_seed(seed, "truth"))
     known = replace(log.select(early), exposures=_early_exposures(log, early, late, settings.early_share))
-    rating = settings.rating.model_copy(update={"samples_per_member": settings.agent_samples})
+    finer = {"samples_per_member": settings.agent_samples, "thinning": max(settings.rating.thinning // 2, 1)}
+    rating = settings.rating.model_copy(update=finer)
     agent_settings = settings.model_copy(update={"rating": rating})
     response, agent_report = fit_response(known, vectors, agent_settings, 1, child_seed(seed, "agent"))
     return World(
@@ -96,8 +98,8 @@ def cached_world(
 ) -> World:  # fmt: skip
     """Return `build_world` of the same arguments, from the cache where it was built before.
 
-    The entry's name is a hash of the log's content, the vectors, the settings, the seed and `FIT_FORMAT`. The dynamics
-    are not part of the fit, so changing them costs nothing.
+    The entry's name is a hash of the log's content, the vectors, the settings, the seed and `FIT_FORMAT`. The
+    dynamics are not part of the fit, so changing them costs nothing.
 
     Raises:
         InputError: as in `build_world`.
@@ -116,7 +118,11 @@ def cached_world(
 
 
 def fit_response(
-    log: InteractionLog, vectors: tuple[FloatArray, FloatArray], settings: WorldSettings, members: int, seed: int
+    log: InteractionLog,
+    vectors: tuple[FloatArray, FloatArray],
+    settings: WorldSettings,
+    members: int,
+    seed: int,
 ) -> tuple[ResponseTables, dict[str, Any]]:
     """Fit both parts of the response to all rows of a log.
 
@@ -132,7 +138,9 @@ def fit_response(
         source = exposure_rows(shown, np.ones(len(shown), np.bool_), settings.attraction.largest_weight)
     else:
         source = consumption_rows(log.user, log.item)
-    attraction = fit_attraction(source, *vectors, settings.attraction, members, child_seed(seed, "attraction"))
+    attraction = fit_attraction(
+        source, *vectors, settings.attraction, members, child_seed(seed, "attraction")
+    )
     report: dict[str, Any] = {"attraction": attraction.report}
     if rating is not None:
         report["rating"] = rating.report
@@ -180,8 +188,8 @@ def _early_exposures(
 ) -> Exposures | None:
     """Return what was shown before the cut of each user.
 
-    Exposures carry no time. A user's slates, in order, are taken up to the first with a click on an item that the user
-    has in the late part only; where no click tells, the first `share` of them.
+    Exposures carry no time. A user's slates, in order, are taken up to the first with a click on an item that
+    the user has in the late part only; where no click tells, the first `share` of them.
     """
     shown = log.exposures
     if shown is None:

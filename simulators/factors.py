@@ -41,8 +41,8 @@ class Factors:
     def centred(self) -> Factors:
         """Return the same predictor with factors of mean zero on both sides; their means move into the biases.
 
-        A direction that all items share says nothing about taste: left in the factors, a click on any item would pull
-        the taste towards every item.
+        A direction that all items share says nothing about taste: left in the factors, a click on any item
+        would pull the taste towards every item.
         """
         user_mean, item_mean = self.user.mean(0), self.item.mean(0)
         return Factors(
@@ -56,8 +56,8 @@ class Factors:
 def compress(user: Floats, item: Floats, width: int) -> tuple[Floats, Floats]:
     """Return the best approximation of ``user @ item.T`` with `width` factors, balanced between both sides.
 
-    The truncated singular value decomposition by way of two QR factorisations: no U x I matrix is formed. Columns that
-    the product does not need are zero.
+    The truncated singular value decomposition by way of two QR factorisations: no U x I matrix is formed.
+    Columns that the product does not need are zero.
     """
     left, small_left = np.linalg.qr(user)
     right, small_right = np.linalg.qr(item)

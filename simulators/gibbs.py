@@ -4,8 +4,8 @@
     (b_u, p_u) ~ Normal(W_U' x_u, Lambda_U^-1),   (b_i, q_i) ~ Normal(W_I' x_i, Lambda_I^-1)
     W ~ matrix normal with precision diag(lambda_block) x Lambda,   Lambda ~ Wishart,   lambda, alpha ~ Gamma
 
-Sources: Salakhutdinov & Mnih (2008) for the factorisation, Simm et al. (2017, "Macau") for the link matrices. Ratings
-are standardised before they enter.
+Sources: Salakhutdinov & Mnih (2008) for the factorisation, Simm et al. (2017, "Macau") for the link matrices.
+Ratings are standardised before they enter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class GibbsPriors:
 
     Attributes:
         rank: factors beside the bias.
-        noise_freedom: degrees of freedom of a user's noise precision around the common one; large means equal noise.
+        noise_freedom: degrees of freedom of a user's noise precision around the common one; large means equal
+            noise.
         link: prior mean of the precision of the link matrices.
         link_freedom: degrees of freedom of that prior.
     """

@@ -45,8 +45,9 @@ def sample_side(
 ) -> None:  # fmt: skip
     """Draw the vectors of one side (all users or all items) given the other side.
 
-    A vector is (bias, factors), width W = 1 + rank; the predictor is own bias + other bias + <own, other factors>.
-    A member of this side without rows gets its prior mean, not a draw: averages of draws would be noise around it.
+    A vector is (bias, factors), width W = 1 + rank; the predictor is own bias + other bias + <own, other
+    factors>. A member of this side without rows gets its prior mean, not a draw: averages of draws would be
+    noise around it.
 
     Args:
         start: (n + 1,) offsets of each own row range.
@@ -60,30 +61,25 @@ def sample_side(
         out: (n, W), overwritten.
     """
     width = other.shape[1]
-    precision = np.empty((width, width))
-    linear = np.empty(width)
-    design = np.empty(width)
-    design[0] = 1.0
+    most = 0
     for row in range(len(start) - 1):
-        if start[row] == start[row + 1]:
+        most = max(most, start[row + 1] - start[row])
+    design, residual = np.empty((most, width)), np.empty(most)
+    for row in range(len(start) - 1):
+        count = start[row + 1] - start[row]
+        if count == 0:
             out[row] = prior_mean[row]
             continue
-        for a in range(width):
-            total = 0.0
-            for b in range(width):
-                precision[a, b] = prior_precision[a, b]
-                total += prior_precision[a, b] * prior_mean[row, b]
-            linear[a] = total
-        for k in range(start[row], start[row + 1]):
-            vector = other[partner[k]]
+        for k in range(count):
+            at = start[row] + k
+            vector, root = other[partner[at]], math.sqrt(weight[at])
+            design[k, 0] = root
             for a in range(1, width):
-                design[a] = vector[a]
-            residual = weight[k] * (target[k] - vector[0])
-            for a in range(width):
-                scaled = weight[k] * design[a]
-                linear[a] += residual * design[a]
-                for b in range(width):
-                    precision[a, b] += scaled * design[b]
+                design[k, a] = root * vector[a]
+            residual[k] = root * (target[at] - vector[0])
+        rows = design[:count]
+        precision = prior_precision + np.dot(rows.T, rows)
+        linear = np.dot(prior_precision, prior_mean[row]) + np.dot(residual[:count], rows)
         _draw(precision, linear, noise[row], out[row])
 
 

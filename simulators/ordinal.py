@@ -1,9 +1,9 @@
-"""From a predictor eta to a distribution over ratings: one probit link, thresholds, and each user's own use of the scale.
+"""From a predictor eta to a distribution over ratings: one probit link, and each user's own use of the scale.
 
     P(r <= levels[c]) = Phi(theta_c + shift_u - scale_u * eta)
 
-The fit maximises the posterior on *out-of-sample* eta, so that the spread is that of a prediction and not of a fit.
-Users are shrunken towards the common scale with variances that are estimated too (empirical Bayes).
+The fit maximises the posterior on *out-of-sample* eta, so that the spread is that of a prediction and not of
+a fit. Users are shrunken towards the common scale with variances that are estimated too (empirical Bayes).
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def fit_ordinal(
     weight = np.concatenate([np.ones(len(x)), np.full(num_levels, _PSEUDO_ROWS)])
     x = np.concatenate([x, np.zeros(num_levels)])
     level = np.concatenate([level, np.arange(num_levels)])
-    user = np.concatenate([user, np.full(num_levels, num_users)]).astype(np.int64)
+    users = np.concatenate([user, np.full(num_levels, num_users)]).astype(np.int64)
     share = np.bincount(level, weight, num_levels).cumsum()[:-1] / weight.sum()
-    fit = _OrdinalFit(x, level, user, weight, num_users, share)
+    fit = _OrdinalFit(x, level, users, weight, num_users, share)
     for _ in range(_ROUNDS):
         fit.step_common()
         fit.step_users()
@@ -168,7 +168,9 @@ class _OrdinalFit:
         c = total(rows.information * lever**2) + 1 / self.scale_variance
         determinant = a * c - b * b
         self.user_place += self.real * np.clip((c * slope_place - b * slope_scale) / determinant, -0.5, 0.5)
-        self.user_log_scale += self.real * np.clip((a * slope_scale - b * slope_place) / determinant, -0.3, 0.3)
+        self.user_log_scale += self.real * np.clip(
+            (a * slope_scale - b * slope_place) / determinant, -0.3, 0.3
+        )
         # EM for the variances: squared estimate plus posterior variance, with a weak pull to the start.
         users = self.real.sum()
         place = (self.user_place**2 + c / determinant)[self.real].sum()

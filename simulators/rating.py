@@ -1,8 +1,8 @@
 """The rating model: members of a Bayesian factorisation, and one link from the predictor to ratings.
 
-Every chain is a posterior; a *member* is the average of a few thinned samples of one chain, which is bilinear again and
-is compressed to `width` factors. The observation model is fitted on out-of-fold predictors of the same kind, so that the
-spread of simulated ratings is that of a prediction.
+Every chain is a posterior; a *member* is the average of a few thinned samples of one chain, which is bilinear
+again and is compressed to `width` factors. The observation model is fitted on out-of-fold predictors of the
+same kind, so that the spread of simulated ratings is that of a prediction.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ class _Fitter:
         """Predict every row from chains that did not see it.
 
         Returns:
-            (n,) out-of-fold eta in rating units, the average of as many samples as a member has; and the number of
-            iterations after which that average stopped improving.
+            (n,) out-of-fold eta in rating units, the average of as many samples as a member has; and the
+            number of iterations after which that average stopped improving.
         """
         s, n = self.settings, len(self.rows)
         part = generator(self.seed, "folds").permutation(n) % s.folds
@@ -199,8 +199,8 @@ def fit_rating(
 ) -> RatingFit:  # fmt: skip
     """Fit the rating model on `rows`.
 
-    The number of iterations and the observation model come from cross-fitting inside `rows`; the members are then
-    fitted on all of them.
+    The number of iterations and the observation model come from cross-fitting inside `rows`; the members are
+    then fitted on all of them.
 
     Args:
         rows: the rows of the fit.
@@ -218,6 +218,13 @@ def fit_rating(
             jobs = [pool.submit(fitter.member, iterations, m, shown.update) for m in range(members)]
             fitted = tuple(job.result() for job in jobs)
     observe = fit_observation(eta, rows.rating, rows.user, len(user_vector), scale, settings.noise_freedom)
-    outside = accuracy_figures(observe.mean(eta, rows.user), observe.liked(eta, rows.user), rows.rating, scale)
-    report = {"rows": len(rows), "iterations": iterations, "folds": settings.folds, "out_of_fold_member": outside}
+    outside = accuracy_figures(
+        observe.mean(eta, rows.user), observe.liked(eta, rows.user), rows.rating, scale
+    )
+    report = {
+        "rows": len(rows),
+        "iterations": iterations,
+        "folds": settings.folds,
+        "out_of_fold_member": outside,
+    }
     return RatingFit(fitted, observe, report)

@@ -19,7 +19,7 @@ class SideFeatures:
 
     Attributes:
         values: (n, P) float64; the first column is constant 1.
-        block: (P,) number of the block that a column belongs to: 0 constant, 1 text, 2 implicit set.
+        block: (P,) number of the block that a column belongs to: 0 constant, 1 text, 2 implicit set, 3 its size.
     """
 
     values: Floats
@@ -54,9 +54,10 @@ def side_features(
 ) -> SideFeatures:  # fmt: skip
     """Build the features of users (or, with the arguments swapped, of items) from training rows and text.
 
-    The implicit part is the truncated SVD of |N|^-1/2 1{in N}: the set term of SVD++ (Koren 2008) in low rank, so
-    memory is linear in the log. Its right singular vectors stand for the y_j; a link matrix on U diag(s) with a common
-    prior is the same as independent y_j of one variance. Someone without rows has a zero set.
+    The implicit part is the truncated SVD of |N|^-1/2 1{in N}: the set term of SVD++ (Koren 2008) in low
+    rank, so memory is linear in the log. Its right singular vectors stand for the y_j; a link matrix on U
+    diag(s) with a common prior is the same as independent y_j of one variance. Someone without rows has a
+    zero set.
 
     Args:
         own: (n,) numbers of this side, training rows only.
@@ -82,9 +83,10 @@ def side_features(
         left, size, _ = truncated_svd(
             sp.csr_array((values, (own, partner)), shape=(num_own, num_partner)), implicit_rank, seed
         )
-        implicit = left * size
-        parts.append(np.column_stack([implicit * np.sqrt(1 / max((implicit**2).sum(1).mean(), 1e-12))]))
-        block += [2] * implicit.shape[1]
-        parts.append(_scaled(np.log1p(count)[:, None]))
-        block += [3]
+        # Centred over those with rows; those without stand at the mean, so that only their text speaks for them.
+        for number, part in ((2, left * size), (3, np.log1p(count)[:, None])):
+            seen = np.zeros_like(part)
+            seen[count > 0] = _scaled(part[count > 0])
+            parts.append(seen)
+            block += [number] * part.shape[1]
     return SideFeatures(np.concatenate(parts, axis=1), np.array(block))
