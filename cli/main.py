@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -10,7 +11,6 @@ from typing import Any, NoReturn
 
 import recworld
 from recworld.errors import InputError, RecworldError, did_you_mean
-from recworld.registry import load_object
 
 COMMANDS = {
     "train": ("recworld.cli.train:train", "train a policy on simulated users, compare it with baselines"),
@@ -47,11 +47,12 @@ def run_command(name: str, arguments: Sequence[str] | None = None, prog: str | N
         prog: how the command was typed, for the help.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command: Callable[[list[str], str], None] = load_object(COMMANDS[name][0], "command")
     prog = prog or os.path.basename(sys.argv[0])
     debug = os.environ.get("RECWORLD_DEBUG", "") not in ("", "0")
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        module, _, function = COMMANDS[name][0].partition(":")
+        command: Callable[[list[str], str], None] = getattr(importlib.import_module(module), function)
         command(words, prog)
         sys.stdout.flush()
     except RecworldError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from recworld.cli.settings import WorldSource
 from recworld.encoders.vectors import TextVectors, encode_log
 from recworld.logs.loading import load_log
+from recworld.logs.log import InteractionLog
 from recworld.progress import say
 from recworld.simulators.build import cached_world
 from recworld.simulators.world import World
@@ -38,15 +39,19 @@ class Prepared:
     vectors: TextVectors
 
 
-def prepare(settings: WorldSource) -> Prepared:
+def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lambda log: None) -> Prepared:
     """Fetch or read the log, encode its texts, fit the world.
+
+    Args:
+        settings: where the world comes from.
+        check: called with the log before the long work begins.
 
     Raises:
         InputError: something about the log or a setting is wrong.
         UnavailableError: the data or the language model cannot be fetched.
     """
-    with stage(f"Log: {settings.dataset}"):
-        log = load_log(settings.dataset, settings.data, settings.seed)
+    log = load_log(settings.dataset, settings.data, settings.seed)
+    check(log)
     with stage(f"Text vectors: {settings.encoder.kind}"):
         vectors = encode_log(log, settings.encoder)
     with stage(f"World: {settings.world.members} members fitted to the log"):

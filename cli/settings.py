@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -13,6 +13,7 @@ from pydantic import Field
 from recworld.cli.flags import FlagReader
 from recworld.configs import config_text
 from recworld.encoders.settings import EncoderSettings
+from recworld.envs.settings import EnvSettings
 from recworld.errors import InputError
 from recworld.logs.settings import LogSettings
 from recworld.settings import Settings, merge, parse_yaml, read_yaml, validate
@@ -43,28 +44,15 @@ class DynamicsChoice(DynamicsSettings):
         return DynamicsSettings.model_validate(self.model_dump(exclude={"preset"}))
 
 
-class EnvSettings(Settings):
+class TrainEnvSettings(EnvSettings):
     """The environment that agents train and are measured in."""
 
-    slate_size: int = Field(5, ge=1)
-    """K: items shown at once."""
-    num_candidates: int = Field(100, ge=1)
-    """C: items that an agent may choose from in a step."""
-    candidates: Literal["all", "random", "popular", "retrieved"] = "random"
-    """The whole catalogue, drawn anew in each step, the most popular, or the best by agent-side score."""
-    reward: str | dict[str, float] = "click"
-    """click: number of clicks; rating: sum of normalised ratings; `click=1 rating=0.5`: a mixture;
-    `module:function`: your own."""
-    horizon: int = Field(20, ge=1)
-    """T: steps after which an episode is cut off, if the user has not left before."""
-    repeats: bool = False
-    """Whether items that a user has consumed may be shown again."""
-    history_length: int = Field(20, ge=1)
-    """H: consumed items that an agent sees."""
-    observation: Literal["ids", "features"] = "ids"
-    """ids: item numbers, looked up in the table of text vectors; features: the vectors themselves."""
     members: list[int] = Field([0, 1], min_length=1)
     """Members of the world's ensemble that training meets; an episode draws one."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `RecVectorEnv` that are the same in training and in evaluation."""
+        return self.model_dump(exclude={"members"})
 
 
 class EvaluationSettings(Settings):
@@ -119,7 +107,7 @@ class TrainSettings(WorldSource):
     """Folder of the run, which must not exist; none: runs/<dataset>-<algo>-<number>."""
     resume: str | None = Field(None, exclude=True)
     """Run folder of a run to go on with; it keeps its settings, --total-steps alone may be raised."""
-    env: EnvSettings = EnvSettings()
+    env: TrainEnvSettings = TrainEnvSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     agent: Any = None
     """Settings of the algorithm."""

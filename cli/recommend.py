@@ -1,0 +1,169 @@
+"""`recworld recommend`: what a trained run shows to a user of its log, or to somebody described by a text."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from recworld.cli.flags import FlagReader
+from recworld.cli.main import show_help, wants_help
+from recworld.cli.settings import TrainSettings, load_settings
+from recworld.errors import InputError, did_you_mean
+from recworld.runs import RunFolder
+from recworld.settings import Settings, validate
+from recworld.simulators.world import World
+
+
+class RecommendSettings(Settings):
+    """Say in words what a trained run shows, with the score and the closest items that the user has consumed."""
+
+    user: str | None = None
+    """Identifier of a user of the log, as the log has it."""
+    text: str | None = Field(None, min_length=1)
+    """Text that describes somebody new, instead of a user: "35 year old woman, teacher"."""
+    k: int | None = Field(None, ge=1)
+    """How many items; none: as many as the run was trained to show."""
+    closest: int = Field(2, ge=0)
+    """Consumed items named beside each recommendation, the closest by their texts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        item: item number.
+        score: the recommender's estimate: probability of a click (click reward) or expected reward.
+        closest: consumed items with the closest texts, the closest first, as (item number, normalised
+            rating).
+    """
+
+    item: int
+    score: float
+    closest: tuple[tuple[int, float], ...]
+
+
+def recommend(words: list[str], prog: str) -> None:
+    """Run the command.
+
+    Raises:
+        InputError: a wrong flag, a folder that is not a run, an unknown user.
+    """
+    if wants_help(words):
+        show_help(RecommendSettings, RecommendSettings(), f"{prog} RUN", str(RecommendSettings.__doc__))
+        return
+    flags, names = FlagReader(RecommendSettings).read(words)
+    options = validate(RecommendSettings, flags, "flags", flags=True)
+    if len(names) != 1:
+        raise InputError(f"One run folder is expected: {prog} RUN --user 12. Got {len(names)}.")
+    if (options.user is None) == (options.text is None):
+        raise InputError(
+            'Either --user or --text is expected: --user 12, or --text "35 year old woman, teacher".'
+        )
+    run = RunFolder.open(Path(names[0]))
+    settings = load_settings(run.settings(), str(run.path / "settings.yaml"))
+    world = World.load(run.world)
+    if options.text is not None:
+        world, user = _with_text(run, world, options.text), world.num_users
+    else:
+        user = find_user(world, str(options.user))
+    found = recommendations(run, settings, world, user, options.k or settings.env.slate_size, options.closest)
+    print(describe(world, user, found, settings.env.reward == "click"))
+
+
+def find_user(world: World, key: str) -> int:
+    """Return the number of the user with identifier `key`.
+
+    Raises:
+        InputError: no such user.
+    """
+    if key not in world.user_keys:
+        raise InputError(
+            f"--user {key!r} is not a user of {world.name}. {did_you_mean(key, world.user_keys)}"
+        )
+    return world.user_keys.index(key)
+
+
+def _with_text(run: RunFolder, world: World, text: str) -> World:
+    from recworld.cli.stranger import with_stranger
+    from recworld.encoders.vectors import TextVectors
+
+    vectors = TextVectors.load(run.text)
+    return with_stranger(world, vectors.encode_new([text], "user")[0], text)
+
+
+def recommendations(
+    run: RunFolder, settings: TrainSettings, world: World, user: int, size: int, closest: int
+) -> list[Recommendation]:
+    """Return the slate that a run's agent chooses for a user from the whole catalogue, at the start of an episode.
+
+    Args:
+        run: the run.
+        settings: its settings.
+        world: its world, perhaps with one more user.
+        user: user number.
+        size: K.
+        closest: consumed items to name beside each.
+
+    Raises:
+        InputError: the run has no trained agent, or `size` is more than there are items.
+    """
+    from recworld.agents import load_agent
+    from recworld.envs import RecVectorEnv
+
+    arguments = settings.env.arguments() | {"slate_size": size, "candidates": "all"}
+    env = RecVectorEnv(1, world=world, users="all", members=[settings.env.members[0]], **arguments)
+    agent = load_agent(run.trained(), env, device="cpu")
+    observation, _ = env.reset(seed=settings.seed, options={"user": np.array([user])})
+    places = agent.act(observation, deterministic=True)[0]
+    offered = observation["action_mask"][0] == 1
+    places = places[offered[places]]
+    scores = observation["candidate_score"][0, places].astype(float)
+    if settings.env.reward == "click":
+        scores = 1 / (1 + np.exp(-scores))
+    begin, end = world.agent.history_start[user], world.agent.history_start[user + 1]
+    past, feedback = world.agent.history_item[begin:end], world.agent.history_feedback[begin:end]
+    items = env.candidate_items()[0, places]
+    return [
+        Recommendation(int(i), float(s), _closest(world, int(i), past, feedback, closest))
+        for i, s in zip(items, scores, strict=True)
+    ]
+
+
+def _closest(
+    world: World, item: int, past: npt.NDArray[np.int32], feedback: npt.NDArray[np.float32], number: int
+) -> tuple[tuple[int, float], ...]:
+    likeness = world.item_vector[past] @ world.item_vector[item]
+    return tuple((int(past[n]), float(feedback[n])) for n in np.argsort(-likeness, kind="stable")[:number])
+
+
+def describe(world: World, user: int, found: list[Recommendation], by_click: bool) -> str:
+    """Return recommendations in words, one item a line."""
+    begin, end = world.agent.history_start[user], world.agent.history_start[user + 1]
+    known = world.user_keys[user]
+    who = f'somebody new: "{world.user_text[user]}"' if known == "new" and begin == end else f"user {known}"
+    about = f" ({world.user_text[user]})" if world.user_text[user] and not who.startswith("somebody") else ""
+    lines = [f"For {who}{about}, who has consumed {end - begin} items:"]
+    for rank, one in enumerate(found, 1):
+        score = f"{one.score:6.1%} click" if by_click else f"{one.score:+.2f} reward"
+        lines.append(f"{rank:3d}. {score}  {_item(world, one.item)}")
+        if one.closest:
+            near = "; ".join(f"{_item(world, i)}{_rated(world, value)}" for i, value in one.closest)
+            lines.append(f"{'':17}close to {near}")
+    meaning = "estimated probability of a click when noticed" if by_click else "estimated reward when noticed"
+    return "\n".join([*lines, f"(score: the recommender's {meaning}; the order is the trained agent's)"])
+
+
+def _item(world: World, item: int) -> str:
+    return world.item_text[item] or f"item {world.item_keys[item]}"
+
+
+def _rated(world: World, feedback: float) -> str:
+    if world.scale.kind == "click":
+        return ""
+    half = (world.scale.high - world.scale.low) / 2
+    return f" (rated {world.scale.low + half * (1 + feedback):g})"
