@@ -118,8 +118,8 @@ class MMRAgent(Baseline):
         self,
         env: RecVectorEnv,
         seed: int = 0,
-        slate_penalty: float = 0.2,
-        history_penalty: float = 1.0,
+        slate_penalty: float = 0.4,
+        history_penalty: float = 2.0,
         decay: float = 0.85,
         slate_similarity: Literal["max", "mean"] = "max",
     ) -> None:

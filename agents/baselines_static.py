@@ -16,7 +16,7 @@ from recworld.agents.baselines_common import Baseline, FloatArray, ItemNumbers, 
 from recworld.errors import CorruptError, InputError
 from recworld.progress import bar
 from recworld.seeding import child_seed
-from recworld.simulators.prepare import solve_intercept
+from recworld.simulators.prepare import assumptions, solve_intercept
 from recworld.storage import read_arrays, write_arrays
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def mean_expected_click(world: World, split: str = "train") -> FloatArray:
     """
     tables, users = world.agent.response, world.users(split)
     taste, item = tables.taste[0][users, tables.rating_width :], tables.item[0][:, tables.rating_width :]
-    item_bias = world.dynamics.popularity_share * tables.item_attraction_bias[0]
+    share, rate = assumptions(world)
+    item_bias = share * tables.item_attraction_bias[0]
     user_bias = tables.user_attraction_bias[0][users]
-    rate, share = world.dynamics.base_click_rate, world.dynamics.popularity_share
     intercept = 0.0 if rate is None else float(solve_intercept(tables, share, rate)[0])
     total = np.zeros(len(item))
     block = max(1, BLOCK_CELLS // len(item))

@@ -69,6 +69,7 @@ def episode_env(
     *,
     users: str = "test",
     num_users: int | None = None,
+    autoreset_mode: AutoresetMode = AutoresetMode.DISABLED,
 ) -> RecVectorEnv:
     """Return an environment to measure policies in: no autoreset, as many rows as users, at most `MAX_ENVS`.
 
@@ -77,6 +78,7 @@ def episode_env(
         options: arguments of `RecVectorEnv` (slate size, reward, ...); those in `IGNORED_OPTIONS` are passed over.
         users: "train", "validation", "test" or "all".
         num_users: rows wanted; the number of users of the split by default.
+        autoreset_mode: SAME_STEP for learning in an environment of the same arguments.
 
     Raises:
         InputError: as in `RecVectorEnv`.
@@ -88,7 +90,7 @@ def episode_env(
     if isinstance(chosen.get("dynamics"), Mapping):
         chosen["dynamics"] = validate(DynamicsSettings, dict(chosen["dynamics"]), "dynamics")
     rows = min(num_users or len(world.users(users)), MAX_ENVS)
-    return RecVectorEnv(rows, world=world, users=users, autoreset_mode=AutoresetMode.DISABLED, **chosen)
+    return RecVectorEnv(rows, world=world, users=users, autoreset_mode=autoreset_mode, **chosen)
 
 
 def play(
