@@ -26,7 +26,7 @@ from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import cache_root, cached_folder, content_hash
 
-FIT_FORMAT = 1
+FIT_FORMAT = 2
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
 
 
@@ -88,6 +88,7 @@ def build_world(
         item_keys=tuple(str(k) for k in log.item_keys),
         user_text=log.user_text,
         item_text=log.item_text,
+        attraction_known=usable_exposures(log),
         report={"log": _log_report(log, len(early)), "truth": truth_report, "agent": agent_report},
     )
 
@@ -134,7 +135,7 @@ def fit_response(
         rows = RatingRows(log.user, log.item, log.rating)
         rating = fit_rating(rows, *vectors, log.scale, settings.rating, members, child_seed(seed, "rating"))
     shown = log.exposures
-    if shown is not None and len(shown) > 1 and shown.clicked.any() and not shown.clicked.all():
+    if shown is not None and usable_exposures(log):
         source = exposure_rows(shown, np.ones(len(shown), np.bool_), settings.attraction.largest_weight)
     else:
         source = consumption_rows(log.user, log.item)
@@ -145,6 +146,12 @@ def fit_response(
     if rating is not None:
         report["rating"] = rating.report
     return response_tables(rating, attraction), report
+
+
+def usable_exposures(log: InteractionLog) -> bool:
+    """Return whether the log tells what was shown and not taken, as well as what was taken."""
+    shown = log.exposures
+    return shown is not None and len(shown) > 1 and bool(shown.clicked.any()) and not bool(shown.clicked.all())
 
 
 def response_tables(rating: RatingFit | None, attraction: AttractionFit) -> ResponseTables:

@@ -17,9 +17,9 @@ class DynamicsSettings(Settings):
     """How positions are noticed: position-based, cascade (stop after a click), or one multinomial choice with no-click."""
     examination_decay: float = Field(0.85, gt=0, le=1)
     """Probability of going on from one position to the next; e_k = decay^k. 1 switches position bias off."""
-    base_click_rate: float | None = Field(0.15, gt=0, lt=1)
-    """Named assumption: mean click probability of a random item that is shown and noticed, before boredom.
-    None keeps the rate that was fitted, which only a log with exposures can tell."""
+    base_click_rate: float | None = Field(None, gt=0, lt=1)
+    """Mean click probability of a random item that is shown and noticed, before boredom. None: as fitted where the log has
+    exposures, else 0.15 (a named assumption: a log of consumption alone cannot tell)."""
     no_click_weight: float = Field(4.0, ge=0)
     """Weight of the no-click option in `choice`, in units of a mean item's weight."""
     boredom: float = Field(4.0, ge=0)
@@ -34,8 +34,6 @@ class DynamicsSettings(Settings):
     """alpha: pull of the taste towards an item rated above the user's mean (away when below). 0 switches drift off."""
     taste_return: float = Field(0.02, ge=0, le=1)
     """kappa: share of the way back to the user's own taste, each step."""
-    taste_bound: float = Field(1.5, ge=1)
-    """Largest |z| in units of |p_u|."""
     satisfaction_rate: float = Field(0.3, ge=0, le=1)
     """Weight of the newest slate in the moving average of satisfaction."""
     satisfaction_start: float = Field(0.6, ge=0, le=1)
@@ -54,8 +52,9 @@ class DynamicsSettings(Settings):
     """Whether users leave before the horizon at all."""
     click_rating_correlation: float = Field(0.0, gt=-1, lt=1)
     """rho: correlation of the latent errors of click and rating. 0 unless a log can tell."""
-    popularity_share: float = Field(0.5, ge=0, le=1)
-    """Named assumption: share of an item's log-popularity that is attraction and not exposure."""
+    popularity_share: float | None = Field(None, ge=0, le=1)
+    """Share of an item's log-popularity that is attraction and not exposure. None: 1 where the log has exposures, else 0.5
+    (a named assumption)."""
 
 
 PRESETS: dict[str, dict[str, object]] = {

@@ -161,8 +161,11 @@ def examine(
 
 
 @inner
-def pull(f: Any, at: int, x: Any, item_at: int, width: int, own: float, rate_: float, bound: float) -> None:
-    """z <- z + rate (|p| q^ - z) for rate > 0, away along -q^ for rate < 0, norm at most bound |p|; one block."""
+def pull(f: Any, at: int, x: Any, item_at: int, width: int, own: float, rate_: float) -> None:
+    """z <- z + rate (|p| q^ - z) for rate > 0, away along -q^ for rate < 0; one block.
+
+    Both are steps between two points of norm |p| at most, so the norm of z never exceeds |p|.
+    """
     square = dot(x, item_at, x, item_at, width)
     if square <= 1e-12 or own <= 0.0:
         return
@@ -170,9 +173,6 @@ def pull(f: Any, at: int, x: Any, item_at: int, width: int, own: float, rate_: f
     amount = np.float32(abs(rate_))
     multiply(f, at, np.float32(1.0) - amount, width)
     add(f, at, amount * goal, x, item_at, width)
-    norm = math.sqrt(dot(f, at, f, at, width))
-    if norm > bound * own:
-        multiply(f, at, np.float32(bound * own / norm), width)
 
 
 @inner
@@ -187,10 +187,10 @@ def take(
         if q[st.I_SCALE] != 0:
             usual = x[q[st.T_USER_RATING] + m * q[st.I_USERS] + b[bo + st.USER]]
             surprise = min(max((value - usual) / p[st.P_HALF], -1.0), 1.0)
-        speed, bound, z = p[st.P_TASTE_RATE] * surprise, p[st.P_TASTE_BOUND], fo + st.FLOAT_HEAD
+        speed, z = p[st.P_TASTE_RATE] * surprise, fo + st.FLOAT_HEAD
         row = q[st.T_ITEM] + (m * q[st.I_ITEMS] + item) * width
-        pull(f, z, x, row, fr, f[fo + st.NORM_RATING], speed, bound)
-        pull(f, z + fr, x, row + fr, width - fr, f[fo + st.NORM_ATTRACTION], speed, bound)
+        pull(f, z, x, row, fr, f[fo + st.NORM_RATING], speed)
+        pull(f, z + fr, x, row + fr, width - fr, f[fo + st.NORM_ATTRACTION], speed)
     length, history, when, marks = q[st.I_H], bo + st.INT_HEAD, bo + q[st.S_WHEN], fo + q[st.S_FEEDBACK]
     copy(b, history, b, history + 1, length - 1)
     copy(b, when, b, when + 1, length - 1)

@@ -14,6 +14,10 @@ from recworld.simulators.world import World
 
 PAIRS = 65_536
 """User-item pairs on which the intercept is solved; the standard error of the mean rate is then below 0.2 %."""
+ASSUMED_CLICK_RATE = 0.15
+"""Between the 2 to 5 % of advertisements and the 30 % and more of a good top list; the fidelity report varies it."""
+ASSUMED_POPULARITY_SHARE = 0.5
+"""Half of what makes an item often consumed is taken to be that it was often shown."""
 
 
 def solve_intercept(tables: ResponseTables, share: float, base_rate: float) -> FloatArray:
@@ -40,6 +44,16 @@ def solve_intercept(tables: ResponseTables, share: float, base_rate: float) -> F
     return np.asarray(shifts, np.float32)
 
 
+def assumptions(world: World) -> tuple[float, float | None]:
+    """Return (share of popularity that is attraction, base click rate or None for the fitted one) as they apply to a world."""
+    share, rate = world.dynamics.popularity_share, world.dynamics.base_click_rate
+    if share is None:
+        share = 1.0 if world.attraction_known else ASSUMED_POPULARITY_SHARE
+    if rate is None and not world.attraction_known:
+        rate = ASSUMED_CLICK_RATE
+    return share, rate
+
+
 def prepare_tables(world: World, users: Array) -> Tables:
     """Return the world's arrays in the form that the compiled step reads, all contiguous.
 
@@ -47,14 +61,13 @@ def prepare_tables(world: World, users: Array) -> Tables:
         world: the world.
         users: numbers of the users that episodes may draw.
     """
-    truth, agent, settings = world.truth, world.agent, world.dynamics
-    share = settings.popularity_share
-    rates = settings.base_click_rate
+    truth, agent = world.truth, world.agent
+    share, rate = assumptions(world)
     shift = np.zeros(truth.num_members, np.float32)
     agent_shift = np.zeros(1, np.float32)
-    if rates is not None:
-        shift = solve_intercept(truth, share, rates)
-        agent_shift = solve_intercept(agent.response, share, rates)
+    if rate is not None:
+        shift = solve_intercept(truth, share, rate)
+        agent_shift = solve_intercept(agent.response, share, rate)
     popular = np.argsort(-agent.popularity, kind="stable").astype(np.int32)
     seen = agent.history_item.copy()
     owner = np.repeat(np.arange(world.num_users), np.diff(agent.history_start))
@@ -102,16 +115,12 @@ def prepare_parameters(world: World, weights: tuple[float, float], fold_in: floa
     p[st.P_DECAY] = d.examination_decay
     p[st.P_BOREDOM], p[st.P_BOREDOM_RATING] = d.boredom, d.boredom_rating
     p[st.P_MEMORY], p[st.P_SCALE] = d.boredom_memory, d.boredom_scale
-    p[st.P_TASTE_RATE], p[st.P_TASTE_RETURN], p[st.P_TASTE_BOUND] = (
-        d.taste_rate,
-        d.taste_return,
-        d.taste_bound,
-    )
+    p[st.P_TASTE_RATE], p[st.P_TASTE_RETURN] = d.taste_rate, d.taste_return
     p[st.P_SAT_RATE], p[st.P_SAT_START] = d.satisfaction_rate, d.satisfaction_start
     p[st.P_LEAVE_BASE], p[st.P_LEAVE_DISSATISFACTION] = d.leave_base, d.leave_dissatisfaction
     p[st.P_LEAVE_BOREDOM], p[st.P_LEAVE_STEP] = d.leave_boredom, d.leave_step
     p[st.P_FRAILTY], p[st.P_RHO] = d.frailty, d.click_rating_correlation
-    base = d.base_click_rate or 0.15
+    base = assumptions(world)[1] or ASSUMED_CLICK_RATE
     p[st.P_NO_CLICK] = math.log(max(d.no_click_weight, 1e-30) * base / (1 - base))
     p[st.P_W_CLICK], p[st.P_W_RATING] = weights
     p[st.P_MIDDLE], p[st.P_HALF] = (scale.low + scale.high) / 2, (scale.high - scale.low) / 2 or 1.0

@@ -23,8 +23,8 @@ class UserSimulator:
                          `choice` takes at most one item, multinomial in e_k exp(a_i) and a no-click option
     4. rating            ordinal (or normal) from eta = mu + b_u + b_i + <z, q_i> - beta_r b_i, clicked items only
     5. boredom memory    s <- gamma s + sum of clicked v_i
-    6. taste             z <- z + alpha g (|p_u| q^_i - z), g = (r - b_u) / half range, away along -q^_i where g < 0, norm
-                         bounded; then z <- z + kappa (p_u - z)
+    6. taste             z <- z + alpha g (|p_u| q^_i - z), g = (r - b_u) / half range, away along -q^_i where g < 0
+                         (|z| never exceeds |p_u|); then z <- z + kappa (p_u - z)
     7. satisfaction      <- satisfaction + rate ((1 - exp(-sum of liking)) - satisfaction), liking in [0, 1] per click
     8. leaving           with probability sigmoid(base + w (1 - satisfaction) + w_b mean b + w_t step + frailty)
 

@@ -33,6 +33,8 @@ class World:
         splits: user numbers by "train", "validation", "test".
         user_keys, item_keys: identifiers of the log.
         user_text, item_text: the texts, for rendering.
+        attraction_known: whether the attraction was learnt from what was shown (or is a truth), so that its base rate and
+            the items' popularity need no assumption.
         report: figures of the fit (held-out RMSE, ...), JSON-ready.
     """
 
@@ -48,6 +50,7 @@ class World:
     item_keys: tuple[str, ...]
     user_text: tuple[str, ...]
     item_text: tuple[str, ...]
+    attraction_known: bool = False
     report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,7 +84,7 @@ class World:
         )
 
     def _meta_text(self) -> str:
-        return repr(self.scale) + self.dynamics.fingerprint_text() + str(self.truth.rating_width)
+        return repr(self.scale) + self.dynamics.fingerprint_text() + f"{self.truth.rating_width} {self.attraction_known}"
 
     def users(self, split: str) -> IntArray:
         """Return the user numbers of "train", "validation", "test" or "all".
@@ -147,6 +150,7 @@ class World:
             "item_keys": list(self.item_keys),
             "user_text": list(self.user_text),
             "item_text": list(self.item_text),
+            "attraction_known": self.attraction_known,
             "report": self.report,
         }
         write_json(folder / "world.json", meta)
@@ -189,6 +193,7 @@ class World:
                 item_keys=tuple(meta["item_keys"]),
                 user_text=tuple(meta["user_text"]),
                 item_text=tuple(meta["item_text"]),
+                attraction_known=meta["attraction_known"],
                 report=meta["report"],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:

@@ -76,7 +76,7 @@ class ReferenceUser:
             users,
             weights,
         )
-        share, rate = self.d.popularity_share, self.d.base_click_rate
+        share, rate = self.d.popularity_share, self.d.base_click_rate  # both are set in these tests
         self.shift, self.share = intercept(world.truth, share, rate), share
         self.agent_shift = intercept(world.agent.response, share, rate)[0]
         self.middle, self.half = (
@@ -222,9 +222,6 @@ class ReferenceUser:
                 q, own = t.item[m, i, block].astype(float), np.linalg.norm(self.z0[block])
                 goal = np.sign(surprise) * own * q / np.linalg.norm(q)
                 self.z[block] += d.taste_rate * abs(surprise) * (goal - self.z[block])
-                norm = np.linalg.norm(self.z[block])
-                if norm > d.taste_bound * own:
-                    self.z[block] *= d.taste_bound * own / norm
         self.history.append((i, (rating - self.middle) / self.half if self.rated else 1.0, self.step))
         self.taken.add(i)
         agent, gr = self.w.agent.response.item[0, i].astype(float), self.w.agent.response.rating_width

@@ -144,7 +144,7 @@ def test_taste_returns_and_stays_bounded():
     norms = np.linalg.norm(WORLD.truth.taste[0, env.simulator.user], axis=1)
     for _ in range(15):
         env.step(first_slots(env, None))
-        assert (np.linalg.norm(env.simulator.taste, axis=1) <= 1.5 * norms * (1 + 1e-4)).all()
+        assert (np.linalg.norm(env.simulator.taste, axis=1) <= norms * (1 + 1e-4)).all()
     away = still(taste_return=0.5, base_click_rate=0.001)
     env = RecVectorEnv(5, world=WORLD, dynamics=away, observation="ids", members=[0])
     env.reset(seed=0)
@@ -166,8 +166,8 @@ def test_boredom_comes_with_similar_items_and_fades():
     env.simulator.float_rows[:, env.simulator.layout.memory_at : env.simulator.layout.agent_at] = 0
     fresh = env.true_scores()
     rows = np.arange(50)
-    open_ = (fresh > 0).all(1, where=np.isin(np.arange(300), near[:, 20])) | True
-    assert (scores[rows[open_], near[:, 0]] <= fresh[rows[open_], near[:, 0]]).all()
+    assert (scores[rows, near[:, 1]] <= fresh[rows, near[:, 1]]).all()
+    assert (scores[rows, near[:, 1]] < fresh[rows, near[:, 1]]).any()
     away = near[:, -1]
     np.testing.assert_allclose(scores[rows, away], fresh[rows, away], rtol=1e-5)
     env.step(np.full((50, 5), -1))
@@ -229,8 +229,7 @@ def test_every_field_of_the_settings_changes_the_world():
     """No setting is dead: each one, moved from its default, changes what happens."""
     moved = {
         "examination": "cascade", "examination_decay": 0.5, "base_click_rate": 0.5, "no_click_weight": 0.1, "boredom": 0.5,
-        "boredom_rating": 3.0, "boredom_memory": 0.2, "boredom_scale": 0.2, "taste_rate": 0.5, "taste_return": 0.5,
-        "taste_bound": 1.0, "satisfaction_rate": 0.9, "satisfaction_start": 0.1, "leave_base": -1.0,
+        "boredom_rating": 3.0, "boredom_memory": 0.2, "boredom_scale": 0.2, "taste_rate": 0.5, "taste_return": 0.5, "satisfaction_rate": 0.9, "satisfaction_start": 0.1, "leave_base": -1.0,
         "leave_dissatisfaction": 0.0, "leave_boredom": 9.0, "leave_step": 1.0, "frailty": 3.0, "leaving": False,
         "click_rating_correlation": 0.8, "popularity_share": 0.0,
     }  # fmt: skip
