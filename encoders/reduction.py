@@ -92,12 +92,10 @@ class Reduction:
 
 
 def _moments(vectors: FloatArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return centre (W,) and scatter (W, W) around it.
-
-    The centre is sum / (n + 1), as if one more text stood at the origin: with many texts that is the mean;
-    a text that stands alone keeps a direction instead of becoming zero.
-    """
-    centre = vectors.sum(axis=0, dtype=np.float64) / (len(vectors) + 1)
+    """Return centre (W,) and scatter (W, W) around it; a text that stands alone is centred on the origin."""
+    centre = np.zeros(vectors.shape[1])
+    if len(vectors) > 1:  # else the one text would become zero
+        centre = vectors.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((len(centre), len(centre)))
     for start in range(0, len(vectors), 8192):
         block = vectors[start : start + 8192] - centre
