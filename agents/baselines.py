@@ -191,13 +191,13 @@ class MMRAgent(Baseline):
             return np.zeros(items.shape, np.float32)
         recent = self._vectors[self._numbers(observation["history"])[:, used[0] :]]
         memory = np.matmul(weight[:, None, used[0] :], recent)[:, 0]  # (N, D)
-        return np.maximum(self._to_candidates(memory, items), 0)
+        return np.asarray(np.maximum(self._to_candidates(memory, items), 0))
 
     def _to_candidates(self, vectors: npt.NDArray[Any], items: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return <vectors_n, v_i>, (N, C)."""
         if self._gram is not None:  # one product with a small catalogue is cheaper than gathering (N, C, D)
-            return np.take_along_axis(vectors @ self._vectors.T, items, axis=1)
-        return np.matmul(self._vectors[items], vectors[:, :, None])[:, :, 0]
+            return np.asarray(np.take_along_axis(vectors @ self._vectors.T, items, axis=1))
+        return np.asarray(np.matmul(self._vectors[items], vectors[:, :, None])[:, :, 0])
 
 
 def centred_vectors(item_vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -57,10 +57,11 @@ def uniform_of(observation: Observation, seed: int) -> npt.NDArray[np.float64]:
     score, step = observation["candidate_score"], observation["step"]
     bits = np.concatenate([score, step], 1).astype(np.float32).view(np.uint32).astype(np.uint64)
     words = generator(seed, "uniform of an observation").integers(0, 2**63, bits.shape[1], np.uint64)
-    key = (bits ^ (bits << np.uint64(32))) @ (2 * words + np.uint64(1))  # (N,), wraps modulo 2^64
+    odd = words * np.uint64(2) + np.uint64(1)
+    key: npt.NDArray[np.uint64] = (bits ^ (bits << np.uint64(32))) @ odd  # (N,), wraps modulo 2^64
     position = np.arange(1, score.shape[1] + 1, dtype=np.uint64)
     x = _mix(_mix(key)[:, None] + position * np.uint64(0x9E3779B97F4A7C15))
-    return (x >> np.uint64(11)) * 2.0**-53
+    return np.asarray((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

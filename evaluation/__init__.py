@@ -1,1 +1,48 @@
-"""Placeholder."""
+"""Paired policy evaluation, leaderboards, plots and training curves. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recworld.evaluation.comparing import compare as compare
+    from recworld.evaluation.comparing import evaluate_policies as evaluate_policies
+    from recworld.evaluation.comparing import evaluate_policy as evaluate_policy
+    from recworld.evaluation.comparing import split_members as split_members
+    from recworld.evaluation.curves import PeriodicEvaluation as PeriodicEvaluation
+    from recworld.evaluation.intervals import Interval as Interval
+    from recworld.evaluation.leaderboard import Leaderboard as Leaderboard
+    from recworld.evaluation.metrics import METRICS as METRICS
+    from recworld.evaluation.metrics import episode_metrics as episode_metrics
+    from recworld.evaluation.results import EvaluationResult as EvaluationResult
+    from recworld.evaluation.results import PolicyResult as PolicyResult
+    from recworld.evaluation.writers import MetricsFile as MetricsFile
+    from recworld.evaluation.writers import TensorBoardWriter as TensorBoardWriter
+
+_HOME = {
+    "EvaluationResult": "results",
+    "Interval": "intervals",
+    "Leaderboard": "leaderboard",
+    "METRICS": "metrics",
+    "MetricsFile": "writers",
+    "PeriodicEvaluation": "curves",
+    "PolicyResult": "results",
+    "TensorBoardWriter": "writers",
+    "compare": "comparing",
+    "episode_metrics": "metrics",
+    "evaluate_policies": "comparing",
+    "evaluate_policy": "comparing",
+    "split_members": "comparing",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
