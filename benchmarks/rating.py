@@ -92,8 +92,7 @@ def svdpp(train: RatingRows, test: RatingRows, users: int, items: int, seed: int
     implicit = np.zeros((users, 20))
     np.add.at(implicit, train.user, y[train.item])
     taste = p + implicit / np.sqrt(count)[:, None]
-    guess = mean + user_bias[test.user] + item_bias[test.item] + (taste[test.user] * q[test.item]).sum(1)
-    return guess
+    return mean + user_bias[test.user] + item_bias[test.item] + (taste[test.user] * q[test.item]).sum(1)
 
 
 def surprise_svdpp(train: RatingRows, test: RatingRows, low: float, high: float, seed: int) -> Any:

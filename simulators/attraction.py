@@ -191,11 +191,28 @@ def fit_attraction(
 
         with ThreadPoolExecutor(settings.threads) as pool:
             trained = list(pool.map(train, range(members)))
-    shift = 0.0 if rows.shown else float(np.log(settings.negatives * len(rows) / (n_users * n_items)))
-    fitted = tuple(_anchored(member, shift) for member, _ in trained)
+    fitted = tuple(_anchored(member, _shift(rows, member, seen, settings)) for member, seen in trained)
     noticed = np.mean([n for _, n in trained], axis=0)
     report = {"rows": len(rows), "source": "exposures" if rows.shown else "consumption", **figures}
     return AttractionFit(fitted, noticed, report)
+
+
+def _shift(rows: AttractionRows, member: Factors, noticed: Floats, settings: AttractionSettings) -> float:
+    """Return what is added to every logit.
+
+    Shown rows: the mean simulated click rate becomes the logged one (bisection). Consumption: the log of the sampling
+    rate is taken out.
+    """
+    if not rows.shown:
+        size = len(member.user_bias) * len(member.item_bias)
+        return float(np.log(settings.negatives * len(rows) / size))
+    logit, seen = member.predict(rows.user, rows.item), noticed[rows.position] * rows.weight
+    wanted = float((rows.weight * rows.clicked).sum())
+    low, high = -5.0, 5.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((seen * expit(logit + middle)).sum()) < wanted else (low, middle)
+    return (low + high) / 2
 
 
 def _anchored(member: Factors, shift: float) -> Factors:

@@ -61,18 +61,22 @@ def consumption_rows(user: IntArray, item: IntArray) -> AttractionRows:
     )
 
 
-def exposure_rows(
-    exposures: Exposures, chosen: npt.NDArray[np.bool_], largest_weight: float
-) -> AttractionRows:
-    """Return the chosen rows of a log's exposures, weighted by inverse propensity where it is known."""
+def exposure_rows(exposures: Exposures, largest_weight: float) -> AttractionRows:
+    """Return the rows of a log's exposures, weighted by inverse propensity where it is known.
+
+    Args:
+        exposures: what was shown.
+        largest_weight: bound on a weight, relative to the mean (clipped inverse propensities: Strehl et al. 2010).
+    """
     propensity = exposures.propensity.astype(np.float64)
     known = np.isfinite(propensity) & (propensity > 0)
-    inverse = np.where(known, 1.0 / np.where(known, propensity, 1.0), np.nan)
-    weight = np.where(known, inverse / (inverse[known].mean() if known.any() else 1.0), 1.0)[chosen]
-    weight = np.minimum(weight, largest_weight)
+    weight = np.ones(len(exposures))
+    if known.any():
+        inverse = 1.0 / propensity[known]
+        weight[known] = np.minimum(inverse / inverse.mean(), largest_weight)
     return AttractionRows(
-        exposures.user[chosen], exposures.item[chosen], exposures.clicked[chosen],
-        exposures.position[chosen].astype(np.int64), weight / max(weight.mean(), 1e-9), True,
+        exposures.user, exposures.item, exposures.clicked, exposures.position.astype(np.int64),
+        weight / weight.mean(), True,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""One training run of the attraction model: Adagrad over rows, text means by ridge regression, positions by EM."""
+"""One training run of the attraction model: Adagrad over rows, text means by ridge regression, positions by moments."""
 
 from __future__ import annotations
 
@@ -70,12 +70,11 @@ class AttractionTrainer:
         self.vector[side][count == 0] = self.mean[side][count == 0]
 
     def _positions(self, rows: AttractionRows) -> None:
-        """EM step for the probability that a position is noticed."""
-        s, e = expit(self.logit(rows)), self.noticed[rows.position]
-        noticed = np.where(rows.clicked, 1.0, e * (1 - s) / np.maximum(1 - e * s, 1e-9))
+        """Match the clicks at each position: e_k = clicks / expected clicks if noticed, relative to the first."""
         size = len(self.noticed)
-        total = np.bincount(rows.position, rows.weight * noticed, size) + 1.0
-        share = total / (np.bincount(rows.position, rows.weight, size) + 1.0)
+        clicks = np.bincount(rows.position, rows.weight * rows.clicked, size) + 0.5
+        expected = np.bincount(rows.position, rows.weight * expit(self.logit(rows)), size) + 0.5
+        share = clicks / expected
         self.noticed = np.clip(share / share[0], 1e-3, 1.0)
 
     def logit(self, rows: AttractionRows) -> Floats:

@@ -136,7 +136,7 @@ def fit_response(
         rating = fit_rating(rows, *vectors, log.scale, settings.rating, members, child_seed(seed, "rating"))
     shown = log.exposures
     if shown is not None and usable_exposures(log):
-        source = exposure_rows(shown, np.ones(len(shown), np.bool_), settings.attraction.largest_weight)
+        source = exposure_rows(shown, settings.attraction.largest_weight)
     else:
         source = consumption_rows(log.user, log.item)
     attraction = fit_attraction(
@@ -151,7 +151,9 @@ def fit_response(
 def usable_exposures(log: InteractionLog) -> bool:
     """Return whether the log tells what was shown and not taken, as well as what was taken."""
     shown = log.exposures
-    return shown is not None and len(shown) > 1 and bool(shown.clicked.any()) and not bool(shown.clicked.all())
+    return (
+        shown is not None and len(shown) > 1 and bool(shown.clicked.any()) and not bool(shown.clicked.all())
+    )
 
 
 def response_tables(rating: RatingFit | None, attraction: AttractionFit) -> ResponseTables:
@@ -186,8 +188,15 @@ def _agent_tables(known: InteractionLog, response: ResponseTables) -> AgentTable
         popularity=np.bincount(known.item, minlength=known.num_items).astype(np.float32),
         history_start=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         history_item=known.item[order].astype(np.int32),
-        history_feedback=known.scale.normalise(known.rating[order]),
+        history_feedback=_feedback(known, order),
     )
+
+
+def _feedback(known: InteractionLog, order: npt.NDArray[np.int64]) -> FloatArray:
+    """Return the normalised ratings of rows; where the scale has one level, it says nothing: 0."""
+    if known.scale.kind != "click" and known.scale.high <= known.scale.low:
+        return np.zeros(len(order), np.float32)
+    return known.scale.normalise(known.rating[order])
 
 
 def _early_exposures(
@@ -206,8 +215,17 @@ def _early_exposures(
     def pairs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return log.user[rows].astype(np.int64) * log.num_items + log.item[rows]
 
-    telling = shown.clicked & np.isin(pair, pairs(late)) & ~np.isin(pair, pairs(early))
     order = np.lexsort((shown.slate, shown.session, shown.user))
+    # The k-th click on an item is early when the early part holds the item k times.
+    clicks = order[shown.clicked[order]]
+    known, times = np.unique(pairs(early), return_counts=True)
+    by_pair = np.argsort(pair[clicks], kind="stable")
+    sorted_pair = pair[clicks][by_pair]
+    rank = np.arange(len(clicks)) - np.searchsorted(sorted_pair, sorted_pair)
+    place_known = np.minimum(np.searchsorted(known, sorted_pair), len(known) - 1)
+    allowed = np.where(known[place_known] == sorted_pair, times[place_known], 0)
+    telling = np.zeros(len(shown), np.bool_)
+    telling[clicks[by_pair]] = (rank >= allowed) & np.isin(sorted_pair, pairs(late))
     user, slate = shown.user[order], shown.slate[order]
     new = np.ones(len(order), np.bool_)
     new[1:] = (np.diff(user) != 0) | (np.diff(slate) != 0)

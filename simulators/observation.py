@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
+from scipy.special import gammaln, ndtr
 
 from recworld.logs.log import FloatArray, IntArray, RatingScale
 from recworld.simulators.accuracy import auc, calibration_error, log_loss, mae, rmse
@@ -49,7 +49,7 @@ class ObservationModel:
 
 
 def fit_observation(
-    eta: Floats, rating: FloatArray, user: IntArray, num_users: int, scale: RatingScale, freedom: float
+    eta: Floats, rating: FloatArray, user: IntArray, num_users: int, scale: RatingScale
 ) -> ObservationModel:
     """Fit the observation model on out-of-sample predictors.
 
@@ -59,14 +59,10 @@ def fit_observation(
         user: (n,) user numbers.
         num_users: U.
         scale: the rating scale.
-        freedom: rows that the common spread is worth against a user's own (continuous scale).
     """
     smallest = max(1e-3 * (scale.high - scale.low), 1e-6)
-    squares = (rating.astype(np.float64) - eta) ** 2
-    common = max(float(squares.mean()), smallest**2)
-    own = np.bincount(user, squares, num_users)
-    sigma = np.sqrt((freedom * common + own) / (freedom + np.bincount(user, minlength=num_users)))
-    sigma = np.maximum(sigma, smallest)
+    squares = np.asarray(np.bincount(user, (rating.astype(np.float64) - eta) ** 2, num_users), np.float64)
+    sigma = user_spread(squares, np.bincount(user, minlength=num_users), smallest)
     if scale.kind == "discrete":
         values = np.asarray(scale.levels, np.float64)
         level = np.abs(values[None, :] - rating[:, None]).argmin(1)
@@ -74,6 +70,32 @@ def fit_observation(
     else:
         link = OrdinalLink(np.zeros(0), np.zeros(num_users), np.ones(num_users))
     return ObservationModel(scale, link, sigma)
+
+
+def user_spread(squares: Floats, count: npt.NDArray[np.int64], smallest: float) -> Floats:
+    """Return each user's standard deviation, shrunken as much as the users are alike.
+
+    A user's variance has the prior Inverse-Gamma(a / 2, a c / 2); a and c maximise the marginal likelihood of the sums of
+    squares on a grid.
+
+    Args:
+        squares: (U,) sums of squared errors.
+        count: (U,) rows behind them.
+        smallest: lower bound of the answer.
+    """
+    overall = max(float(squares.sum() / max(count.sum(), 1)), smallest**2)
+    freedom = np.geomspace(2, 200, 12)[:, None, None]
+    common = overall * np.geomspace(0.2, 1.5, 15)[:, None]
+    total = np.maximum(squares, count * smallest**2)
+    evidence = (
+        gammaln((freedom + count) / 2)
+        - gammaln(freedom / 2)
+        + freedom / 2 * np.log(freedom * common)
+        - (freedom + count) / 2 * np.log(freedom * common + total)
+    ).sum(-1)
+    best = np.unravel_index(int(evidence.argmax()), evidence.shape)
+    a, c = float(freedom[best[0], 0, 0]), float(common[best[1], 0])
+    return np.asarray(np.maximum(np.sqrt((a * c + total) / (a + count)), smallest))
 
 
 def accuracy_figures(mean: Floats, liked: Floats, rating: FloatArray, scale: RatingScale) -> dict[str, float]:

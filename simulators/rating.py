@@ -217,7 +217,7 @@ def fit_rating(
         with ThreadPoolExecutor(settings.threads) as pool:
             jobs = [pool.submit(fitter.member, iterations, m, shown.update) for m in range(members)]
             fitted = tuple(job.result() for job in jobs)
-    observe = fit_observation(eta, rows.rating, rows.user, len(user_vector), scale, settings.noise_freedom)
+    observe = fit_observation(eta, rows.rating, rows.user, len(user_vector), scale)
     outside = accuracy_figures(
         observe.mean(eta, rows.user), observe.liked(eta, rows.user), rows.rating, scale
     )
