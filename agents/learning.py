@@ -193,7 +193,7 @@ class TorchAgent:
         if fresh:
             self._learns += 1
             self._start(env)
-        elif self._algorithm.env.venv is not env:
+        elif self._algorithm.env.env is not env:
             raise InputError("learn after resume must get the environment that resume got.")
         algorithm, self._resumed = self._algorithm, False
         algorithm.callback = callback
@@ -248,7 +248,7 @@ class TorchAgent:
         torch_random, numpy_random = algorithm.generators()
         arrays = (
             packing.prefixed("optimiser", packing.optimiser_arrays(algorithm.policy.optimizer))
-            | packing.prefixed("env", algorithm.env.venv.state())
+            | packing.prefixed("env", algorithm.env.state())
             | packing.prefixed("observation", algorithm._last_obs)
             | packing.prefixed("episodes", algorithm.figures.arrays())
             | packing.prefixed("extra", algorithm.extra_arrays())
@@ -288,8 +288,7 @@ class TorchAgent:
             self._learns = int(meta["learns"])
             self._start(env)
             algorithm = self._algorithm
-            algorithm.env.reset()  # gives the adapter its buffers; the state is replaced next
-            env.restore(packing.below("env", arrays))
+            algorithm.env.restore(packing.below("env", arrays))
             algorithm._last_obs = packing.below("observation", arrays)
             algorithm._last_episode_starts = arrays["episode_starts"]
             algorithm.num_timesteps, algorithm._n_updates = int(meta["steps"]), int(meta["updates"])

@@ -36,14 +36,18 @@ def load_module(module: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where
 
 
 def optimiser_arrays(optimiser: torch.optim.Optimizer) -> Arrays:
-    """Return the running state of an optimiser: one array per parameter number and name, "3.exp_avg"."""
-    state = optimiser.state_dict()["state"]
-    return {
-        f"{number}.{name}": np.array(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
-        for number, entries in state.items()
-        for name, value in entries.items()
-        if value is not None
-    }
+    """Return the running state of an optimiser: an array per parameter number and name, "3.exp_avg", "3.step.scalar"."""
+    out: Arrays = {}
+    for number, entries in optimiser.state_dict()["state"].items():
+        for name, value in entries.items():
+            if value is None:
+                continue
+            array = np.array(value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value)
+            if array.ndim:
+                out[f"{number}.{name}"] = array
+            else:
+                out[f"{number}.{name}.scalar"] = array.reshape(1)  # arrays without axes do not survive storage
+    return out
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, npt.NDArray[Any]], where: str) -> None:
@@ -55,12 +59,13 @@ def load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, npt.ND
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, array in arrays.items():
-        number, _, name = key.partition(".")
-        if not number.isdigit() or int(number) >= len(parameters) or not name:
+        number, name, *scalar = key.split(".")
+        if not number.isdigit() or int(number) >= len(parameters):
             raise CorruptError(f"{where}: optimiser entry {key!r} belongs to no weight.")
-        if array.ndim and array.shape != tuple(parameters[int(number)].shape):
+        if array.shape != ((1,) if scalar else tuple(parameters[int(number)].shape)):
             raise CorruptError(f"{where}: optimiser entry {key!r} has shape {array.shape}.")
-        state.setdefault(int(number), {})[name] = torch.as_tensor(np.array(array))
+        value = torch.as_tensor(np.array(array))
+        state.setdefault(int(number), {})[name] = value.reshape(()) if scalar else value
     whole = optimiser.state_dict()
     whole["state"] = state
     optimiser.load_state_dict(whole)

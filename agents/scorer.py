@@ -242,7 +242,7 @@ class SlatePolicyNetwork(nn.Module):
         self.encoder = CandidateEncoder(env, settings)
         hidden = settings.hidden
         self.features_dim = hidden  # read by stable_baselines3
-        self.log_scale = nn.Parameter(torch.tensor(float(np.log(scale))))
+        self.log_scale = nn.Parameter(torch.full((1,), float(np.log(scale))))
         self.residual = nn.Linear(hidden, 1)
         nn.init.zeros_(self.residual.weight)
         nn.init.zeros_(self.residual.bias)
@@ -300,7 +300,7 @@ class SlateQNetwork(nn.Module):
         self.encoder = CandidateEncoder(env, settings)
         self.is_click_logit = env.reward_kind == "click"
         self.reward_scale = reward_scale
-        self.slope = nn.Parameter(torch.tensor(1.0))
+        self.slope = nn.Parameter(torch.ones(1))
         self.place = nn.Parameter(torch.full((int(env.slate_size),), 2.0))  # logit of e_k
         self.heads = nn.Linear(settings.hidden, 2)
         nn.init.zeros_(self.heads.weight)
