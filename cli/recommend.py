@@ -116,7 +116,7 @@ def recommendations(
     from recworld.envs import RecVectorEnv
 
     arguments = settings.env.arguments() | {"slate_size": size, "candidates": "all"}
-    env = RecVectorEnv(1, world=world, users="all", members=[settings.env.members[0]], **arguments)
+    env = RecVectorEnv(1, world=world, users="all", members=(settings.env.members or [0])[:1], **arguments)
     agent = load_agent(run.trained(), env, device="cpu")
     observation, _ = env.reset(seed=settings.seed, options={"user": np.array([user])})
     places = agent.act(observation, deterministic=True)[0]

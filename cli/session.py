@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from recworld.agents import Agent, make_agent
+from recworld.agents import Agent, Learner, Resumable, make_agent, save_agent
 from recworld.cli.settings import TrainSettings
 from recworld.envs import RecVectorEnv
+from recworld.evaluation import MetricsFile, PeriodicEvaluation, TensorBoardWriter
+from recworld.evaluation.comparing import Policy
+from recworld.progress import bar, say
 from recworld.runs import RunFolder
 from recworld.seeding import child_seed
 from recworld.settings import Settings
 from recworld.simulators.world import World
+from recworld.storage import write_folder
 
 CHECKPOINT_SECONDS = 15.0
-"""Least time between two checkpoints; a checkpoint that is slow to write is written less often."""
+"""Least time between two checkpoints; one that is slow to write is written less often."""
+CHECKPOINT_SHARE = 0.02
+"""Largest share of the time that goes into checkpoints."""
 
 
 class TrainingSession:
-    """Trains the agent of a run; everything that has to outlive a kill is in the run folder at every checkpoint.
+    """Trains the agent of a run; whatever has to outlive a kill is in the run folder at every checkpoint.
 
     Args:
         run: the run folder.
@@ -35,10 +44,77 @@ class TrainingSession:
             seed=child_seed(settings.seed, "train"),
             **settings.env.arguments(),
         )
-        options = (
-            settings.agent.model_dump() if isinstance(settings.agent, Settings) else dict(settings.agent)
+        agent = settings.agent
+        self.options = agent.model_dump() if isinstance(agent, Settings) else dict(agent)
+        self.agent_seed = child_seed(settings.seed, "agent")
+        self.agent: Agent = make_agent(settings.algo, self.env, self.agent_seed, self.options)
+        self._due = time.monotonic() + CHECKPOINT_SECONDS
+
+    def train(self, baselines: Mapping[str, Policy]) -> None:
+        """Train to the end, from the newest checkpoint where there is one, and store the trained agent.
+
+        Args:
+            baselines: drawn beside the agent in the chart of the validation return.
+        """
+        if isinstance(self.agent, Learner):
+            self._learn(self.agent, baselines)
+        else:
+            say(f"{self.settings.algo} has no method learn: it is measured as it is.")
+        write_folder(self.run.agent, self._store)
+
+    def _learn(self, agent: Any, baselines: Mapping[str, Policy]) -> None:
+        done = self._resume(agent)
+        fresh = done == 0
+        metrics = MetricsFile.start(self.run.metrics) if fresh else MetricsFile.resume(self.run.metrics, done)
+        writer = TensorBoardWriter(self.run.tensorboard, None if fresh else done)
+        curves = PeriodicEvaluation(
+            agent,
+            self.world.with_members(list(self.settings.env.members or [0])),
+            self.settings.env.arguments(),
+            every=int(self.settings.evaluation.every or self.settings.total_steps),
+            baselines={name: policy for name, policy in baselines.items() if callable(policy)},
+            metrics=metrics,
+            writer=writer,
+            streams=self.settings.evaluation.streams,
+            seed=self.settings.seed,
+            done=done,
         )
-        self.agent: Agent = make_agent(settings.algo, self.env, child_seed(settings.seed, "agent"), options)
-        self.done = 0
-        self._saved_at = time.monotonic()
-        self._save_seconds = 0.0
+        if fresh:
+            curves.start()
+        with bar(self.settings.total_steps, f"Training {self.settings.algo}", "steps") as shown:
+            shown.update(done)
+
+            def border(steps: int, figures: dict[str, float]) -> bool:
+                shown.update(max(0, min(steps, self.settings.total_steps) - int(shown.n)))
+                go_on = curves(steps, figures)
+                self._checkpoint(agent, steps)
+                return go_on
+
+            agent.learn(self.env, self.settings.total_steps, border)
+        writer.close()
+
+    def _resume(self, agent: Any) -> int:
+        """Take the newest checkpoint, and return the user steps that were done."""
+        found = self.run.latest_checkpoint() if isinstance(agent, Resumable) else None
+        if found is None:
+            return 0
+        done = int(agent.resume(found[1], self.env))
+        say(f"Going on after {done:,} of {self.settings.total_steps:,} steps.")
+        return done
+
+    def _checkpoint(self, agent: Any, steps: int) -> None:
+        last = steps >= self.settings.total_steps
+        if not isinstance(agent, Resumable) or (time.monotonic() < self._due and not last):
+            return
+        start = time.monotonic()
+
+        def fill(folder: Path) -> None:
+            self._store(folder)
+            agent.checkpoint(folder)
+
+        self.run.save_checkpoint(steps, fill)
+        now = time.monotonic()
+        self._due = now + max(CHECKPOINT_SECONDS, (now - start) / CHECKPOINT_SHARE)
+
+    def _store(self, folder: Path) -> None:
+        save_agent(self.agent, folder, self.settings.algo, self.agent_seed, self.options)

@@ -47,8 +47,8 @@ class DynamicsChoice(DynamicsSettings):
 class TrainEnvSettings(EnvSettings):
     """The environment that agents train and are measured in."""
 
-    members: list[int] = Field([0, 1], min_length=1)
-    """Members of the world's ensemble that training meets; an episode draws one."""
+    members: list[int] | None = Field(None, min_length=1)
+    """Members of the world's ensemble that training meets (an episode draws one); none: the first half."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `RecVectorEnv` that are the same in training and in evaluation."""
@@ -58,12 +58,12 @@ class TrainEnvSettings(EnvSettings):
 class EvaluationSettings(Settings):
     """How policies are measured: whole episodes on common random numbers, with 95 % intervals."""
 
-    members: list[int] = Field([2, 3], min_length=1)
-    """Members of the world's ensemble that training never meets: the evaluation world."""
+    members: list[int] | None = None
+    """Members of the ensemble that training never meets: the evaluation world; none: all that training leaves."""
     episodes: int = Field(2, ge=1)
     """Whole episodes of every test user, in each world."""
-    validation_episodes: int = Field(1, ge=1)
-    """Whole episodes of every validation user in an evaluation during training."""
+    streams: int = Field(128, ge=1)
+    """Whole episodes of validation users in each evaluation during training."""
     every: int | None = Field(None, ge=1)
     """User steps between two evaluations during training; none: a tenth of all steps."""
     baselines: list[str] = Field(["random", "popularity", "static", "greedy", "mmr", "oracle"])
@@ -210,12 +210,31 @@ def _complete(settings: W, model: type[W]) -> W:
         if "device" in (values.get("agent") or {}):
             values["agent"]["device"] = settings.device
     if isinstance(settings, TrainSettings):
+        _choose_members(settings, values)
         if settings.threads is None:
             values["threads"] = min(os.cpu_count() or 1, 8)
         if settings.evaluation.every is None:
             values["evaluation"]["every"] = max(1, settings.total_steps // 10)
         values["resume"] = settings.resume
     return validate(model, values | {"config": settings.config}, "flags", flags=True)
+
+
+def _choose_members(settings: TrainSettings, values: dict[str, Any]) -> None:
+    """Divide the members of the ensemble between training and evaluation, where the settings leave it open."""
+    members = settings.world.members
+    training = settings.env.members or list(range(max(1, members // 2)))
+    rest = [member for member in range(members) if member not in training]
+    evaluation = rest if settings.evaluation.members is None else settings.evaluation.members
+    for name, chosen in (("--env.members", training), ("--evaluation.members", evaluation)):
+        wrong = [member for member in chosen if not 0 <= member < members]
+        if wrong:
+            raise InputError(f"{name} got {wrong[0]}: members are numbers from 0 to {members - 1}.")
+    both = sorted(set(training) & set(evaluation))
+    if both:
+        raise InputError(
+            f"--evaluation.members got {both[0]}, which is one of --env.members: training has met it."
+        )
+    values["env"]["members"], values["evaluation"]["members"] = training, evaluation
 
 
 def _plain(text: str) -> Any:

@@ -1,0 +1,165 @@
+"""`recworld train`: from a log to a trained and compared ranking policy, in a run folder that stands alone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from recworld.cli.main import running, show_help, wants_help
+from recworld.cli.settings import TrainSettings, load_settings, peek, resolve_train, train_settings_type
+from recworld.errors import InputError
+from recworld.logs.log import InteractionLog
+from recworld.progress import say
+from recworld.runs import RunFolder, check_writable
+from recworld.simulators.world import World
+
+
+def train(words: list[str], prog: str) -> None:
+    """Run the command.
+
+    Raises:
+        InputError: a wrong flag or setting, something wrong with the log, or a folder that is not a run.
+        UnavailableError: the data or the language model cannot be fetched, or the run cannot be written.
+    """
+    if wants_help(words):
+        model = train_settings_type(peek(words, "--algo") or "ppo")
+        show_help(model, model(), prog, str(TrainSettings.__doc__))
+        return
+    start = time.perf_counter()
+    resumed = peek(words, "--resume")
+    run, settings, world = _resumed(resumed, words) if resumed else _started(words)
+    running(str(run.path))
+    _use_threads(settings)
+    _train(run, settings, world)
+    say(f"\nAll in all {time.perf_counter() - start:.0f} s.")
+    print(_next_commands(run, settings))
+
+
+def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
+    settings = resolve_train(words)
+    folder = Path(settings.run_dir).expanduser() if settings.run_dir else None
+    if folder is not None:
+        RunFolder.check_free(folder)
+    check_writable(folder.parent if folder else Path("runs"))
+    _check_parts(settings)
+    from recworld.cli.prepare import prepare
+
+    prepared = prepare(settings, lambda log: _check_sizes(settings, log))
+
+    def fill(path: Path) -> None:
+        for name, part in (("world", prepared.world), ("text", prepared.vectors)):
+            (path / name).mkdir()
+            part.save(path / name)
+
+    stem = f"{Path(settings.dataset).stem}-{settings.algo.rpartition(':')[2]}"
+    run = RunFolder.create(settings.model_dump(mode="json"), fill, folder, stem)
+    say(f"\nRun: {run.path}")
+    return run, settings, prepared.world
+
+
+def _resumed(name: str, words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
+    from recworld.cli.flags import FlagReader
+
+    run = RunFolder.open(Path(name).expanduser())
+    settings = load_settings(run.settings(), str(run.path / "settings.yaml"))
+    flags, rest = FlagReader(type(settings)).read(words)
+    other = sorted(set(flags) - {"resume", "total_steps"})
+    if other or rest:
+        what = f"--{other[0].replace('_', '-')}" if other else rest[0]
+        raise InputError(
+            f"--resume keeps the settings of the run; only --total-steps may be given. Got {what}."
+        )
+    if "total_steps" in flags:
+        given = load_settings(run.settings() | {"total_steps": flags["total_steps"]}, "--total-steps")
+        if given.total_steps < settings.total_steps:
+            raise InputError(
+                f"--total-steps must be at least the run's {settings.total_steps}. Got {given.total_steps}."
+            )
+        if given.total_steps > settings.total_steps:
+            run.write_settings(given.model_dump(mode="json"))
+        settings = given
+    return run, settings, World.load(run.world)
+
+
+def _check_parts(settings: TrainSettings) -> None:
+    """Check early, before the long work, what only the parts themselves can tell.
+
+    Raises:
+        InputError: no such baseline, device or reward.
+    """
+    from recworld.cli.comparison import check_names
+    from recworld.envs.rewards import make_reward
+
+    check_names(settings.evaluation.baselines, "--evaluation.baselines")
+    make_reward(settings.env.reward)
+    device = getattr(settings.agent, "device", None)
+    if isinstance(device, str):
+        from recworld.agents.learning import pick_device
+
+        pick_device(device)
+
+
+def _check_sizes(settings: TrainSettings, log: InteractionLog) -> None:
+    env = settings.env
+    width = log.num_items if env.candidates == "all" else env.num_candidates
+    if width > log.num_items:
+        raise InputError(
+            f"--env.num-candidates got {env.num_candidates}: {log.name} has {log.num_items} items, so at most that many."
+        )
+    if env.slate_size > width:
+        raise InputError(
+            f"--env.slate-size got {env.slate_size}: at most the {width} candidates can be shown."
+        )
+
+
+def _use_threads(settings: TrainSettings) -> None:
+    import torch
+
+    torch.set_num_threads(int(settings.threads or 1))
+
+
+def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:
+    from recworld.cli import comparison
+    from recworld.cli.prepare import stage
+    from recworld.cli.session import TrainingSession
+
+    evaluation, members = (
+        settings.evaluation,
+        (settings.env.members or [0], settings.evaluation.members or []),
+    )
+    options: dict[str, Any] = settings.env.arguments()
+    with stage("Baselines: tuned on validation users"):
+        drawn = [name for name in evaluation.baselines if name != "oracle"]
+        lines = comparison.baselines(drawn, world.with_members(list(members[0])), options, settings.seed)
+    with stage(f"Training: {settings.algo}, {settings.total_steps:,} user steps"):
+        session = TrainingSession(run, settings, world)
+        session.train(lines)
+    with stage("Comparison: test users, in the world of training and in one that training never met"):
+        board = comparison.leaderboard(
+            {settings.algo: session.agent}, evaluation.baselines, world, options, members,
+            users="test", episodes=evaluation.episodes, seed=settings.seed,
+        )  # fmt: skip
+        board.save(run.evaluation)
+    print(board.text())
+
+
+def _next_commands(run: RunFolder, settings: TrainSettings) -> str:
+    import shlex
+
+    folder = shlex.quote(str(run.path))
+    user = shlex.quote(str(_some_user(run)))
+    lines = [
+        (f"tensorboard --logdir {folder}/tensorboard", "the curves, with the baselines"),
+        (f"python evaluate_agents.py {folder} greedy mmr", "compare again, with other runs"),
+        (f"python recommend.py {folder} --user {user}", "what it shows to somebody"),
+        (f'python recommend.py {folder} --text "35 year old woman, teacher"', "... to somebody new"),
+        (f"python train_agent.py --resume {folder} --total-steps {2 * settings.total_steps}", "train on"),
+    ]
+    width = max(len(line) for line, _ in lines)
+    return "\n".join(["", "Next:", *(f"  {line:<{width}}  # {what}" for line, what in lines)])
+
+
+def _some_user(run: RunFolder) -> str:
+    world = World.load(run.world)
+    return world.user_keys[int(world.users("test")[0])]
