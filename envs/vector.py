@@ -252,7 +252,10 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
 
     def _autoreset(self, seen: Seen, info: dict[str, Any], over: Array) -> tuple[Observation, dict[str, Any]]:
         rows = np.flatnonzero(over)
-        final = self._observation(Seen(*(array.copy() for array in seen)))
+        last = Seen(*(np.zeros_like(array) for array in seen))  # rows that go on stay zero
+        for kept, array in zip(last, seen, strict=True):
+            kept[rows] = array[rows]
+        final = self._observation(last)
         self.simulator.set_episode(rows, None)
         self.simulator.begin(rows, seen)
         now = dict(info)
@@ -374,7 +377,9 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
 
 
 def resolve_world(
-    world: World | str | None, dynamics: DynamicsSettings | dict[str, Any] | str | None, members: list[int] | None
+    world: World | str | None,
+    dynamics: DynamicsSettings | dict[str, Any] | str | None,
+    members: list[int] | None,
 ) -> World:
     """Return the world an environment is to run on.
 
@@ -402,5 +407,7 @@ def resolve_world(
     elif isinstance(dynamics, dict):
         dynamics = validate(DynamicsSettings, dynamics, "dynamics")
     elif dynamics is not None and not isinstance(dynamics, DynamicsSettings):
-        raise InputError(f"dynamics must be a preset's name or settings. Got {type(dynamics).__name__} instead.")
+        raise InputError(
+            f"dynamics must be a preset's name or settings. Got {type(dynamics).__name__} instead."
+        )
     return found if dynamics is None else found.with_dynamics(dynamics)

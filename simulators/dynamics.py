@@ -38,8 +38,8 @@ class DynamicsSettings(Settings):
     """Weight of the newest slate in the moving average of satisfaction."""
     satisfaction_start: float = Field(0.6, ge=0, le=1)
     """Satisfaction at the start of an episode."""
-    leave_base: float = Field(-4.0)
-    """Logit of the leave hazard of a satisfied, unbored user in the first step. -inf (see `leaving`) switches it off."""
+    leave_base: float = Field(-5.0)
+    """Logit of the leave hazard of a satisfied, unbored user in the first step. `leaving` switches it off."""
     leave_dissatisfaction: float = Field(4.0, ge=0)
     """Logits added to the leave hazard at satisfaction 0."""
     leave_boredom: float = Field(1.5, ge=0)

@@ -84,7 +84,7 @@ def place_slate(b: Any, q: Any, bo: int, n: int, action: Any, ri: Any) -> None:
 def bored(x: Any, f: Any, p: Any, q: Any, fo: int, i: int) -> float:
     """Return b_i = 1 - exp(-max(0, <v_i, s>) / s0)."""
     near = dot(f, fo + q[st.S_MEMORY], x, q[st.T_TEXT] + i * q[st.I_D], q[st.I_D])
-    return 1.0 - math.exp(-max(near, 0.0) / p[st.P_SCALE])
+    return 1.0 - math.exp(-near / p[st.P_SCALE]) if near > 0.0 else 0.0
 
 
 @inner
@@ -137,7 +137,9 @@ def examine(
     """Decide which shown items are clicked; `dull[k]` receives the boredom of slot k. Return the mean boredom."""
     items, kind, clicks = q[st.I_ITEMS], q[st.I_EXAMINATION], st.R_INT_HEAD + q[st.I_K]
     seen, total, noticed, looking, choice = 0, 0.0, 1.0, True, -1
-    best = p[st.P_NO_CLICK] - math.log(-math.log(rnd.uniform(key, rnd.NO_CLICK, 0)))
+    best = 0.0
+    if kind == 2:
+        best = p[st.P_NO_CLICK] - math.log(-math.log(rnd.uniform(key, rnd.NO_CLICK, 0)))
     for k in range(q[st.I_K]):
         item = np.int64(ri[n, st.R_INT_HEAD + k])
         if item < items:
@@ -145,15 +147,17 @@ def examine(
             dull[k] = tired
             seen += 1
             total += tired
-            logit = attraction(x, f, b, p, q, fo, bo, item, tired)
             luck = rnd.uniform(key, rnd.CLICK, item)
             if kind == 2:
+                logit = attraction(x, f, b, p, q, fo, bo, item, tired)
                 value = logit + math.log(noticed) - math.log(-math.log(1.0 - luck))
                 if value > best:
                     best, choice = value, k
-            elif looking and luck < noticed * sigmoid(logit):
-                ri[n, clicks + k] = 1
-                looking = kind == 0
+            elif looking and luck < noticed:  # an unnoticed item needs no attraction
+                logit = attraction(x, f, b, p, q, fo, bo, item, tired)
+                if luck < noticed * sigmoid(logit):
+                    ri[n, clicks + k] = 1
+                    looking = kind == 0
         noticed *= p[st.P_DECAY]
     if choice >= 0:
         ri[n, clicks + choice] = 1

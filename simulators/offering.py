@@ -38,7 +38,7 @@ def filter_add(b: Any, at: int, item: int) -> None:
 def was_consumed(w: Any, b: Any, q: Any, bo: int, item: int) -> bool:
     """Return whether the user took the item in this episode or in the early log; the filter answers most calls."""
     bit = _bit(item)
-    if (b[bo + q[st.S_FILTER] + (bit >> 5)] >> np.int32(bit & 31)) & 1 == 0:
+    if (b[np.uint64(bo + q[st.S_FILTER] + (bit >> 5))] >> np.int32(bit & 31)) & 1 == 0:
         return False
     consumed = bo + q[st.S_CONSUMED]
     for j in range(b[bo + st.CONSUMED]):
@@ -96,20 +96,23 @@ def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, hashed: Any) -> int:
     stamp = hashed[0]
     found, draws, limit = 0, 0, 4 * want + 64
     start = rnd.below(key, rnd.CANDIDATE, -1, items)
+    guarded, slots, out_ = q[st.I_REPEATS] == 0, np.uint64(room - 1), np.uint64(out)
     while found < want and draws < limit + items:
         # After many refusals (a catalogue nearly exhausted) go through it in order: still every item at most once.
         item = rnd.below(key, rnd.CANDIDATE, draws, items) if draws < limit else (start + draws) % items
         draws += 1
-        place = (item * 40503 + (item >> 7)) & (room - 1)
-        while hashed[2 + 2 * place] == stamp and hashed[3 + 2 * place] != item:
-            place = (place + 1) & (room - 1)
-        if hashed[2 + 2 * place] == stamp:
+        place = np.uint64(item * 40503 + (item >> 7)) & slots
+        at = np.uint64(2) + np.uint64(2) * place
+        while hashed[at] == stamp and hashed[at + np.uint64(1)] != item:
+            place = (place + np.uint64(1)) & slots
+            at = np.uint64(2) + np.uint64(2) * place
+        if hashed[at] == stamp:
             continue
-        if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, bo, item):
+        if guarded and was_consumed(w, b, q, bo, item):
             continue
-        hashed[2 + 2 * place] = stamp
-        hashed[3 + 2 * place] = item
-        b[out + found] = item
+        hashed[at] = stamp
+        hashed[at + np.uint64(1)] = item
+        b[out_ + np.uint64(found)] = item
         found += 1
     return found
 
@@ -201,11 +204,17 @@ def observe(
     each = np.float32(1.0) / np.float32(q[st.I_T])
     u = np.int64(b[bo + st.USER])
     oi[n, 0], of[n, 0] = u, step * each
-    for h in range(length):
-        oi[n, 1 + h] = b[bo + st.INT_HEAD + h]
-        of[n, 1 + h] = f[fo + q[st.S_FEEDBACK] + h]
-        then = b[bo + q[st.S_WHEN] + h]
-        of[n, 1 + length + h] = (step - then) * each if then >= 0 else np.float32(1.0)
+    row, now = np.uint64(n), np.float32(step) * each
+    history, when = np.uint64(bo + st.INT_HEAD), np.uint64(bo + q[st.S_WHEN])
+    marks, wide = np.uint64(fo + q[st.S_FEEDBACK]), np.uint64(length)
+    for h in range(wide):
+        oi[row, np.uint64(1) + h] = b[history + h]
+    for h in range(wide):
+        of[row, np.uint64(1) + h] = f[marks + h]
+    for h in range(wide):
+        then = b[when + h]
+        age = now - np.float32(then) * each
+        of[row, np.uint64(1) + wide + h] = age if then >= 0 else np.float32(1.0)
     # All that the loop needs is read before it: what it writes might, for all the compiler knows, change q.
     at, ints_at, floats_at = (
         np.uint64(bo + q[st.S_CANDIDATES]),
@@ -215,7 +224,7 @@ def observe(
     gr, g = q[st.I_GR], q[st.I_G]
     own, rows, width = fo + q[st.S_AGENT] + gr, q[st.T_AGENT_ITEM] + gr, g - gr
     user_logit, bias_at = x[q[st.T_AGENT_USER_ATTRACTION] + u], np.uint64(q[st.T_AGENT_ITEM_ATTRACTION])
-    simple, row = q[st.I_SCORE_RATING] == 0, np.uint64(n)
+    simple = q[st.I_SCORE_RATING] == 0
     for c in range(np.uint64(want)):
         item = b[at + c]
         oi[row, ints_at + c] = item
