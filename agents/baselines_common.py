@@ -60,7 +60,8 @@ def uniform_of(observation: Observation, seed: int) -> npt.NDArray[np.float64]:
     odd = words * np.uint64(2) + np.uint64(1)
     key: npt.NDArray[np.uint64] = (bits ^ (bits << np.uint64(32))) @ odd  # (N,), wraps modulo 2^64
     position = np.arange(1, score.shape[1] + 1, dtype=np.uint64)
-    x = _mix(_mix(key)[:, None] + position * np.uint64(0x9E3779B97F4A7C15))
+    spread = position * np.uint64(0x9E3779B97F4A7C15)
+    x = _mix(np.add(_mix(key)[:, None], spread, dtype=np.uint64))
     return np.asarray((x >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 

@@ -100,7 +100,7 @@ def tune(
     """
     missing = [name for name in grid if name not in start]
     if missing:
-        raise InputError(f"The start of a search must give every option. It lacks {missing[0]!r}.")
+        raise InputError(f"The start of a search must give every option. It lacks {missing[0]}.")
     env = env_factory()
     users = env.world.users(env.users)
     seen: dict[str, float] = {}
@@ -189,7 +189,7 @@ def tune_baselines(
     *,
     seed: int = 0,
     episodes: int = 4,
-    static_steps: int = STATIC_STEPS,
+    static_steps: int | None = None,
 ) -> TunedBaselines:
     """Tune MMR, and choose the strongest static ranking, on the validation users of a training world.
 
@@ -201,7 +201,7 @@ def tune_baselines(
         env_options: arguments of `RecVectorEnv`.
         seed: of the search.
         episodes: whole episodes of every validation user, per setting.
-        static_steps: user steps to measure rewards in.
+        static_steps: user steps to measure rewards in; `STATIC_STEPS` by default.
     """
 
     def validation() -> RecVectorEnv:
@@ -217,7 +217,7 @@ def tune_baselines(
     training = episode_env(
         world, env_options, users="train", num_users=LEARNING_USERS, autoreset_mode=AutoresetMode.SAME_STEP
     )
-    learner.learn(training, static_steps)
+    learner.learn(training, static_steps or STATIC_STEPS)
     rankings["measured reward"] = learner.values
     values = {
         name: tune(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from recworld.evaluation.leaderboard import Leaderboard
     from recworld.evaluation.results import EvaluationResult
 
+TITLE_WIDTH = 58
 COLOURS = {"trained": "#c8553d", "baseline": "#7a8ba3", "upper": "#d9d9d9"}
 
 
@@ -29,8 +30,9 @@ def plot_returns(board: Leaderboard, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    count, rows = len(board.results), max(len(result.policies) for result in board.results)
-    figure = Figure(figsize=(5.2 * count + 0.8, 1.9 + 0.42 * rows), dpi=150, layout="constrained")
+    count, names = len(board.results), list(board.results[0].policies)
+    width = 4.4 + 0.075 * max(map(len, names))  # room for the longest name beside the bars
+    figure = Figure(figsize=(width * count, 1.9 + 0.42 * len(names)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, count, sharex=True, squeeze=False)[0]
     for axis, result in zip(axes, board.results, strict=True):
@@ -40,10 +42,10 @@ def plot_returns(board: Leaderboard, path: Path) -> None:
 
 
 def _panel(axis: object, board: Leaderboard, result: EvaluationResult) -> None:
-    names = [*board.upper, *board.rows(result)][
-        ::-1
-    ]  # the best competitor above its rivals, upper lines on top
-    names = [name for name in names if name not in board.upper] + board.upper[::-1]
+    names = [
+        *board.rows(result)[::-1],
+        *board.upper,
+    ]  # from the bottom up: the best above, upper lines on top
     intervals = [result.policies[name].summary["return"] for name in names]
     kinds = ["upper" if n in board.upper else "trained" if n in board.trained else "baseline" for n in names]
     means = [interval.mean for interval in intervals]
@@ -61,7 +63,7 @@ def _panel(axis: object, board: Leaderboard, result: EvaluationResult) -> None:
     ]
     axis.set_yticks(range(len(names)), labels, fontsize=9)  # type: ignore[attr-defined]
     axis.set_xlabel("mean return of an episode, 95 % interval over users", fontsize=9)  # type: ignore[attr-defined]
-    axis.set_title("\n".join(textwrap.wrap(describe(result), 62)), fontsize=8)  # type: ignore[attr-defined]
+    axis.set_title("\n".join(textwrap.wrap(describe(result), TITLE_WIDTH)), fontsize=8, loc="left")  # type: ignore[attr-defined]
     axis.bar_label(bars, [f" {mean:.2f}" for mean in means], fontsize=8, padding=4)  # type: ignore[attr-defined]
     axis.margins(x=0.14)  # type: ignore[attr-defined]
     axis.spines[["top", "right"]].set_visible(False)  # type: ignore[attr-defined]

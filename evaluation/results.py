@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recworld.errors import InputError, did_you_mean
-from recworld.evaluation.intervals import Interval, coverage_interval, mean_interval
+from recworld.evaluation.intervals import Coverage, Interval, coverage_interval, mean_interval
 from recworld.evaluation.metrics import METRICS
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,10 +35,15 @@ class PolicyResult:
     shown: list[sparse.csr_matrix]
 
     @cached_property
+    def coverage(self) -> Coverage:
+        """The coverage, and what each user adds to it."""
+        return Coverage.of(self.shown)
+
+    @cached_property
     def summary(self) -> dict[str, Interval]:
         """Every metric with its 95 % interval."""
         return {
-            name: coverage_interval(self.shown) if name == "coverage" else mean_interval(self.values[name])
+            name: coverage_interval(self.coverage) if name == "coverage" else mean_interval(self.values[name])
             for name in METRICS
         }
 
@@ -73,7 +78,7 @@ class EvaluationResult:
         return self.policies[name]
 
     def difference(self, name: str, other: str) -> dict[str, Interval]:
-        """Return policy minus other by metric, paired by user, each with its 95 % t interval (coverage: bootstrap).
+        """Return policy minus other by metric, paired by user, each with its 95 % interval (coverage: jackknife).
 
         Where the other has several runs, their mean is subtracted.
 
@@ -87,7 +92,7 @@ class EvaluationResult:
                 for metric in METRICS
                 if metric != "coverage"
             }
-            found["coverage"] = coverage_interval(first.shown, second.shown)
+            found["coverage"] = coverage_interval(first.coverage, second.coverage)
             self._differences[name, other] = {metric: found[metric] for metric in METRICS}
         return self._differences[name, other]
 
