@@ -37,9 +37,7 @@ def by_hand():
             values = {metric: (base[metric] + rng.normal(0, 0.2, users))[None] for metric in PER_EPISODE}
             values["return"] = values["return"] + gain
             values["taste_shift"] = values["taste_shift"] + shift
-            shown = sparse.csr_matrix(rng.random((users, 300)) < 0.1)
-            shown[:, int(300 * share) :] = False
-            shown.eliminate_zeros()
+            shown = sparse.csr_matrix((rng.random((users, 300)) < 0.1) & (np.arange(300) < 300 * share))
             rows[name] = PolicyResult(name, name in upper, values, [shown])
         reference = "greedy" if "greedy" in rows else None
         return EvaluationResult(label, rows, reference)
