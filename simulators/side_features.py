@@ -12,6 +12,8 @@ from recworld.seeding import generator
 
 Floats = npt.NDArray[np.float64]
 
+_IMPUTATION_RIDGE = 10.0  # in members, on text features of mean squared row norm 1
+
 
 @dataclass(frozen=True)
 class SideFeatures:
@@ -41,11 +43,34 @@ def truncated_svd(matrix: sp.csr_array, rank: int, seed: int) -> tuple[Floats, F
     return (basis @ left)[:, :rank], values[:rank], right[:rank].T
 
 
-def _scaled(block: Floats) -> Floats:
-    """Return a block centred, with mean squared row norm 1 (0 where the block is constant)."""
-    centred = block - block.mean(0)
+def _scaled(block: Floats, weight: Floats | None = None) -> Floats:
+    """Return a block centred (on its weighted mean), with mean squared row norm 1; 0 where the block is constant."""
+    centred = block - np.average(block, axis=0, weights=weight)
     size = np.sqrt((centred**2).sum(1).mean())
     return centred / size if size > 1e-9 else np.zeros_like(centred)
+
+
+def _met(part: Floats, told: Floats, count: Floats) -> Floats:
+    """Return features that only rows tell, scaled; for those without rows, what their text makes one expect.
+
+    Expectations are over rows, not over members (weight: rows of a member): an item about to be met for the first time is
+    like the item of a random row, while most items of a catalogue are rarely met, and rated lower.
+
+    Args:
+        part: (n, P) features; those of members without rows are not read.
+        told: (n, Q) text features.
+        count: (n,) rows of each member.
+    """
+    seen, weight = count > 0, count[count > 0] / count[count > 0].mean()
+    out = np.zeros_like(part)
+    out[seen] = _scaled(part[seen], weight)
+    if told.shape[1] and not seen.all():
+        middle = np.average(told[seen], axis=0, weights=weight)
+        known = told[seen] - middle
+        gram = known.T @ (weight[:, None] * known) + _IMPUTATION_RIDGE * np.eye(told.shape[1])
+        link = np.linalg.solve(gram, known.T @ (weight[:, None] * out[seen]))
+        out[~seen] = (told[~seen] - middle) @ link
+    return out
 
 
 def side_features(
@@ -56,8 +81,7 @@ def side_features(
 
     The implicit part is the truncated SVD of |N|^-1/2 1{in N}: the set term of SVD++ (Koren 2008) in low
     rank, so memory is linear in the log. Its right singular vectors stand for the y_j; a link matrix on U
-    diag(s) with a common prior is the same as independent y_j of one variance. Someone without rows has a
-    zero set.
+    diag(s) with a common prior is the same as independent y_j of one variance.
 
     Args:
         own: (n,) numbers of this side, training rows only.
@@ -69,24 +93,21 @@ def side_features(
         implicit_rank: rank of the implicit part; 0 leaves it out.
         seed: seed of the randomised SVD.
     """
-    parts = [np.ones((num_own, 1))]
-    block = [0]
+    told = np.zeros((num_own, 0))
     words = _scaled(text.astype(np.float64))
     if words.any() and text_rank > 0:
         axes, size, _ = np.linalg.svd(words, full_matrices=False)
         keep = min(text_rank, int((size > 1e-6 * size[0]).sum()))
-        parts.append(axes[:, :keep] * size[:keep] * np.sqrt(num_own / (size[:keep] ** 2).sum()))
-        block += [1] * keep
+        told = axes[:, :keep] * size[:keep] * np.sqrt(num_own / (size[:keep] ** 2).sum())
+    parts = [np.ones((num_own, 1)), told]
+    block = [0] + [1] * told.shape[1]
     if implicit_rank > 0 and len(own):
         count = np.bincount(own, minlength=num_own).astype(np.float64)
         values = 1.0 / np.sqrt(count[own])
         left, size, _ = truncated_svd(
             sp.csr_array((values, (own, partner)), shape=(num_own, num_partner)), implicit_rank, seed
         )
-        # Centred over those with rows; those without stand at the mean, so that only their text speaks for them.
         for number, part in ((2, left * size), (3, np.log1p(count)[:, None])):
-            seen = np.zeros_like(part)
-            seen[count > 0] = _scaled(part[count > 0])
-            parts.append(seen)
+            parts.append(_met(part, told, count))
             block += [number] * part.shape[1]
     return SideFeatures(np.concatenate(parts, axis=1), np.array(block))

@@ -77,11 +77,26 @@ def test_someone_without_rows_has_text_only():
     alone = features.values[2]
     assert alone[features.block == 0] == 1
     assert np.abs(alone[features.block == 1]).sum() > 0
-    assert (alone[features.block >= 2] == 0).all()
-    np.testing.assert_allclose(features.values[:2, features.block == 2].mean(0), 0, atol=1e-12)
+    blind = side_features(own, partner, 3, 2, np.zeros_like(text), 4, 2, 0)
+    assert (blind.values[2, blind.block >= 2] == 0).all()
+    rows = np.bincount(own)
+    np.testing.assert_allclose(rows @ blind.values[:2, blind.block >= 2], 0, atol=1e-12)
 
 
 def test_constant_and_missing_text_gives_no_features():
     empty = np.zeros(0, np.int32)
     for text in (np.zeros((3, 4), np.float32), np.ones((3, 4), np.float32)):
         assert side_features(empty, empty, 3, 2, text, 4, 2, 0).values.shape[1] == 1
+
+
+def test_what_someone_without_rows_would_have_met_is_expected_from_the_text():
+    random = np.random.default_rng(0)
+    group = np.arange(60) % 2
+    own = np.repeat(np.arange(50), 6).astype(np.int32)  # the last ten have no rows
+    partner = (group[own] * 10 + random.integers(0, 10, len(own))).astype(np.int32)
+    own, partner = np.unique(np.column_stack([own, partner]), axis=0).T.astype(np.int32)
+    features = side_features(own, partner, 60, 20, np.eye(2, dtype=np.float32)[group], 2, 4, 0)
+    met = features.values[:, features.block == 2]
+    for g in (0, 1):
+        seen, unseen = met[:50][group[:50] == g].mean(0), met[50:][group[50:] == g].mean(0)
+        assert np.linalg.norm(seen - unseen) < 0.4 * np.linalg.norm(seen)
