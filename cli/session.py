@@ -19,10 +19,8 @@ from recworld.settings import Settings
 from recworld.simulators.world import World
 from recworld.storage import write_folder
 
-CHECKPOINT_SECONDS = 15.0
-"""Least time between two checkpoints; one that is slow to write is written less often."""
 CHECKPOINT_SHARE = 0.02
-"""Largest share of the time that goes into checkpoints."""
+"""Largest share of the time that goes into checkpoints: one that is slow to write is written less often."""
 
 
 class TrainingSession:
@@ -48,7 +46,7 @@ class TrainingSession:
         self.options = agent.model_dump() if isinstance(agent, Settings) else dict(agent)
         self.agent_seed = child_seed(settings.seed, "agent")
         self.agent: Agent = make_agent(settings.algo, self.env, self.agent_seed, self.options)
-        self._due = time.monotonic() + CHECKPOINT_SECONDS
+        self._due = time.monotonic() + settings.checkpoint_seconds
 
     def train(self, baselines: Mapping[str, Policy]) -> None:
         """Train to the end, from the newest checkpoint where there is one, and store the trained agent.
@@ -114,7 +112,8 @@ class TrainingSession:
 
         self.run.save_checkpoint(steps, fill)
         now = time.monotonic()
-        self._due = now + max(CHECKPOINT_SECONDS, (now - start) / CHECKPOINT_SHARE)
+        pause = self.settings.checkpoint_seconds
+        self._due = now + (max(pause, (now - start) / CHECKPOINT_SHARE) if pause > 0 else 0.0)
 
     def _store(self, folder: Path) -> None:
         save_agent(self.agent, folder, self.settings.algo, self.agent_seed, self.options)

@@ -103,6 +103,8 @@ class TrainSettings(WorldSource):
     """User steps of training, the sum over all simulated users."""
     threads: int | None = Field(None, ge=1)
     """Threads of torch; the same number gives bit-identical results. None: one per core, at most 8."""
+    checkpoint_seconds: float = Field(15.0, ge=0)
+    """Least time between two checkpoints, in seconds; 0: one after every update of the weights."""
     run_dir: str | None = None
     """Folder of the run, which must not exist; none: runs/<dataset>-<algo>-<number>."""
     resume: str | None = Field(None, exclude=True)
