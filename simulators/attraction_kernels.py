@@ -31,7 +31,7 @@ def mark_consumed(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def one_pass(
-    order: Ints, user: Shorts, item: Shorts, clicked: npt.NDArray[np.bool_], weight: Floats, noticed: Floats,
+    order: Ints, user: Shorts, item: Shorts, clicked: npt.NDArray[np.bool_], weight: Floats,
     user_vector: Floats, item_vector: Floats, user_mean: Floats, item_mean: Floats,
     user_sum: Floats, item_sum: Floats, rate: float, shrinkage: float, bias_shrinkage: float,
 ) -> None:  # fmt: skip
@@ -39,10 +39,6 @@ def one_pass(
 
     A vector has two step sizes, one for its bias and one for its factors (the mean over the factors of the
     squared slopes): one square root a row and side instead of one for every number.
-
-
-    P(click) = e sigmoid(a) with e the probability that the position is noticed (1 for consumption rows):
-    the slope of the log-likelihood in a is (1 - s) for a click and -e s (1 - s) / (1 - e s) otherwise.
     """
     width = user_vector.shape[1]
     user_slope, item_slope = np.empty(width), np.empty(width)
@@ -53,9 +49,7 @@ def one_pass(
         for f in range(1, width):
             logit += p[f] * q[f]
         s = 1.0 / (1.0 + math.exp(-min(max(logit, -30.0), 30.0)))
-        e = noticed[row]
-        slope = (1.0 - s) if clicked[row] else -e * s * (1.0 - s) / max(1.0 - e * s, 1e-9)
-        slope *= weight[row]
+        slope = weight[row] * ((1.0 if clicked[row] else 0.0) - s)
         left = slope - bias_shrinkage * (p[0] - user_mean[u, 0])
         right = slope - bias_shrinkage * (q[0] - item_mean[i, 0])
         user_sum[u, 0] += left * left

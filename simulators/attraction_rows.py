@@ -66,12 +66,14 @@ def exposure_rows(exposures: Exposures, largest_weight: float) -> AttractionRows
 
     Args:
         exposures: what was shown.
-        largest_weight: bound on a weight, relative to the mean (clipped inverse propensities: Strehl et al. 2010).
+        largest_weight: bound on a weight, relative to the mean (clipped inverse propensities: Strehl et al. 2010);
+            1 leaves all rows equal, which is right where what was shown depends on user and item only, as the model
+            has effects of both.
     """
     propensity = exposures.propensity.astype(np.float64)
     known = np.isfinite(propensity) & (propensity > 0)
     weight = np.ones(len(exposures))
-    if known.any():
+    if known.any() and largest_weight > 1:
         inverse = 1.0 / propensity[known]
         weight[known] = np.minimum(inverse / inverse.mean(), largest_weight)
     return AttractionRows(

@@ -30,7 +30,15 @@ class AttractionSettings(Settings):
     """Principal components of the text vectors used as side features; 0 leaves text out."""
     link_ridge: float = Field(10.0, gt=0)
     """Ridge of the regression of factors on text, in rows."""
-    largest_weight: float = Field(10.0, ge=1)
-    """Bound on the inverse-propensity weight of a shown row, relative to the mean."""
+    rank: int = Field(8, ge=1, le=64)
+    """Factors of one posterior sample, where exposures are logged."""
+    burn_in: int = Field(40, ge=1)
+    """Iterations of a chain over exposures before the first sample is kept."""
+    samples: int = Field(24, ge=1, le=256)
+    """Samples of a chain over exposures that are averaged in a member."""
+    thinning: int = Field(4, ge=1, le=50)
+    """Iterations from one kept sample to the next."""
+    largest_weight: float = Field(1.0, ge=1)
+    """Bound on the inverse-propensity weight of a shown row, relative to the mean; 1: all rows weigh the same."""
     threads: int = Field(2, ge=1, le=64)
     """Members trained at the same time; results do not depend on it."""

@@ -52,6 +52,11 @@ class Factors:
             self.item - item_mean,
         )
 
+    def personal(self, scale: float) -> Factors:
+        """Return the predictor with its personal part <user, item> scaled."""
+        root = np.sqrt(scale)
+        return Factors(self.user_bias, self.item_bias, self.user * root, self.item * root)
+
 
 def compress(user: Floats, item: Floats, width: int) -> tuple[Floats, Floats]:
     """Return the best approximation of ``user @ item.T`` with `width` factors, balanced between both sides.

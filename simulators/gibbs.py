@@ -33,19 +33,29 @@ class GibbsPriors:
             noise.
         link: prior mean of the precision of the link matrices.
         link_freedom: degrees of freedom of that prior.
+        constant: the same precision for the constant feature: small where the mean is far from 0.
     """
 
     rank: int
     noise_freedom: float
     link: float = 1.0
     link_freedom: float = 1.0
+    constant: float = 1.0
 
 
-class _Side:
-    """The vectors of one side with their hierarchical prior."""
+class GibbsSide:
+    """The vectors of one side (all users or all items) with their hierarchical prior.
+
+    Args:
+        own: (n,) numbers of this side, row by row.
+        partner: (n,) numbers of the other side.
+        features: features of this side's members.
+        priors: rank and prior strengths.
+        random: source of all draws.
+    """
 
     def __init__(
-        self, own: Shorts, partner: Shorts, target: Floats, features: SideFeatures, priors: GibbsPriors,
+        self, own: Shorts, partner: Shorts, features: SideFeatures, priors: GibbsPriors,
         random: np.random.Generator,
     ) -> None:  # fmt: skip
         self.features, self.priors, self.random = features, priors, random
@@ -53,13 +63,13 @@ class _Side:
         self.order = np.argsort(own, kind="stable")
         self.start = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=size))]).astype(np.int64)
         self.partner = np.ascontiguousarray(partner[self.order])
-        self.target = np.ascontiguousarray(target[self.order])
         self.has_rows = np.diff(self.start) > 0
         self.vector = 0.1 * random.standard_normal((size, width))
         self.vector[:, 0] = 0.0
         self.link = np.zeros((features.values.shape[1], width))
         self.precision = np.diag([4.0] + [2.0] * priors.rank)
         self.block_precision = np.full(features.block.max() + 1, priors.link)
+        self.block_precision[0] = priors.constant
         # The hierarchy learns only from members with rows: the others are their own prior mean.
         self.gram = features.values[self.has_rows].T @ features.values[self.has_rows]
 
@@ -85,13 +95,13 @@ class _Side:
             rate = 0.5 * (self.priors.link_freedom / self.priors.link + spread)
             self.block_precision[block] = self.random.gamma(shape) / rate
 
-    def sample_vectors(self, weight: Floats, other: Floats) -> None:
-        """Draw all vectors given the other side; `weight` in the order of the log's rows."""
+    def sample_vectors(self, weight: Floats, target: Floats, other: Floats) -> None:
+        """Draw all vectors given those of the other side; `weight` and `target` in the order of the log's rows."""
         noise = self.random.standard_normal(self.vector.shape)
         mean = self.features.values @ self.link
         sample_side(
-            self.start, self.partner, self.target, np.ascontiguousarray(weight[self.order]), other,
-            mean, self.precision, noise, self.vector,
+            self.start, self.partner, np.ascontiguousarray(target[self.order]),
+            np.ascontiguousarray(weight[self.order]), other, mean, self.precision, noise, self.vector,
         )  # fmt: skip
 
 
@@ -124,8 +134,8 @@ class GibbsChain:
         self.priors = priors
         self.random = generator(seed, "gibbs")
         self._user, self._item, self._target = user, item, target
-        self._users = _Side(user, item, target, user_features, priors, self.random)
-        self._items = _Side(item, user, target, item_features, priors, self.random)
+        self._users = GibbsSide(user, item, user_features, priors, self.random)
+        self._items = GibbsSide(item, user, item_features, priors, self.random)
         self._count = np.bincount(user, minlength=len(user_features.values))
         self.noise_precision = np.full(len(self._count), 1.5)
         self._common_precision = 1.5
@@ -144,9 +154,9 @@ class GibbsChain:
         """Draw everything once."""
         weight = self.noise_precision[self._user]
         self._users.sample_prior()
-        self._users.sample_vectors(weight, self._items.vector)
+        self._users.sample_vectors(weight, self._target, self._items.vector)
         self._items.sample_prior()
-        self._items.sample_vectors(weight, self._users.vector)
+        self._items.sample_vectors(weight, self._target, self._users.vector)
         self._sample_noise()
 
     def predict(self, user: Shorts, item: Shorts) -> Floats:

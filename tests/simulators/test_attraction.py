@@ -8,13 +8,15 @@ from scipy.special import expit
 
 from recworld.logs.log import Exposures
 from recworld.simulators.accuracy import auc
-from recworld.simulators.attraction import fit_attraction, recall_at
+from recworld.simulators.attraction import fit_attraction
+from recworld.simulators.attraction_choice import recall_at
 from recworld.simulators.attraction_kernels import mark_consumed
 from recworld.simulators.attraction_rows import NegativeSampler, consumption_rows, exposure_rows, grouped
 from recworld.simulators.attraction_settings import AttractionSettings
 from recworld.simulators.factors import Factors
+from recworld.simulators.polya_gamma import draw_polya_gamma
 
-QUICK = AttractionSettings(width=4, epochs=25)
+QUICK = AttractionSettings(width=4, epochs=25, rank=3, burn_in=20, samples=10, thinning=2)
 USERS, ITEMS = 150, 100
 
 
@@ -118,6 +120,17 @@ def test_exposures_recover_logits_and_positions():
     assert fit.report["source"] == "exposures"
 
 
+@pytest.mark.parametrize("tilt", [0.0, 0.7, 3.0, 9.0])
+def test_polya_gamma_draws_have_the_known_moments(tilt):
+    out = np.empty(40_000)
+    draw_polya_gamma(np.full(len(out), -tilt), np.random.default_rng(0), out)
+    mean = np.tanh(tilt / 2) / (2 * tilt) if tilt else 0.25
+    variance = (np.sinh(tilt) - tilt) / (4 * tilt**3 * np.cosh(tilt / 2) ** 2) if tilt else 1 / 24
+    assert out.mean() == pytest.approx(mean, rel=0.02)
+    assert out.var() == pytest.approx(variance, rel=0.05)
+    assert (out > 0).all()
+
+
 def test_propensities_become_bounded_inverse_weights():
     logit, *_ = world()
     propensity = np.linspace(1, 5, ITEMS)
@@ -128,6 +141,7 @@ def test_propensities_become_bounded_inverse_weights():
     ratio = rows.weight[rows.item == 0][0] / rows.weight[rows.item == ITEMS - 1][0]
     assert ratio == pytest.approx(5, rel=1e-3)
     assert exposure_rows(shown, 1.5).weight.max() / exposure_rows(shown, 1.5).weight.min() < ratio
+    assert (exposure_rows(shown, 1.0).weight == 1).all()
     assert (exposure_rows(exposures(logit, np.ones(2), slates=2), 10.0).weight == 1).all()
 
 

@@ -22,7 +22,10 @@ RATING = RatingSettings(
     rank=2, width=4, samples_per_member=3, thinning=2, burn_in=4, max_iterations=12, folds=2, implicit_rank=4
 )
 QUICK = WorldSettings(
-    rating=RATING, attraction=AttractionSettings(width=3, epochs=4), members=2, agent_samples=4
+    rating=RATING,
+    attraction=AttractionSettings(width=3, epochs=4, rank=2, burn_in=4, samples=3, thinning=1),
+    members=2,
+    agent_samples=4,
 )
 DYNAMICS = DynamicsSettings()
 
