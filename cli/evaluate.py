@@ -18,7 +18,7 @@ from recworld.simulators.world import World
 
 
 class EvaluateSettings(Settings):
-    """Compare trained runs and baselines on the same users and luck; the first run gives the world and the rest."""
+    """Compare trained runs and baselines on the same users and luck, in the world of the first run."""
 
     world: str | None = None
     """Folder of a world to compare in, of `recworld fit` or of a run; none: the world of the first run."""

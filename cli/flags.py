@@ -69,6 +69,7 @@ class FlagReader:
         if path in self.kinds:
             return path
         by_name = [known for known in self.kinds if len(path) == 1 and known[-1] == path[0]]
+        by_name = [known for known in by_name if len(known) == min(map(len, by_name))]
         if len(by_name) == 1:
             return by_name[0]
         if by_name:

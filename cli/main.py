@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import recworld
-from recworld.errors import InputError, RecworldError, did_you_mean
+from recworld.errors import RecworldError, did_you_mean
 
 COMMANDS = {
     "train": ("recworld.cli.train:train", "train a policy on simulated users, compare it with baselines"),
@@ -18,6 +19,12 @@ COMMANDS = {
     "recommend": ("recworld.cli.recommend:recommend", "say what a trained run shows to a user"),
     "fit": ("recworld.cli.fit:fit", "fit a world of simulated users to a log and keep it as a folder"),
 }
+
+
+FLAGS_READ = (
+    "A flag may leave out its group where the rest says which is meant: --horizon 10. --x_y is --x-y.",
+    "A list takes several values: --env.members 0 1. A switch takes none: --repeats, --no-repeats.",
+)
 
 
 class Terminated(BaseException):
@@ -49,6 +56,9 @@ def run_command(name: str, arguments: Sequence[str] | None = None, prog: str | N
     words = list(sys.argv[1:] if arguments is None else arguments)
     prog = prog or os.path.basename(sys.argv[0])
     debug = os.environ.get("RECWORLD_DEBUG", "") not in ("", "0")
+    # Threads that wait for each other must not spin: on a busy machine that costs ten times the time. Read by the
+    # OpenMP of torch when it is loaded, so before everything else.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         module, _, function = COMMANDS[name][0].partition(":")
@@ -133,18 +143,6 @@ def show_help(model: type[Any], default: Any, prog: str, description: str) -> No
     """
     import tyro
 
-    try:
+    with contextlib.suppress(SystemExit):
         tyro.cli(model, default=default, args=["--help"], prog=prog, description=description)
-    except SystemExit:
-        return
-
-
-def parse_or_raise(words: Sequence[str], limit: int, what: str) -> list[str]:
-    """Return the words of a command that belong to no flag.
-
-    Raises:
-        InputError: there are more than `limit`.
-    """
-    if len(words) > limit:
-        raise InputError(f"One {what} was expected. Got {len(words)}: {' '.join(words)}.")
-    return list(words)
+    print("\n".join(FLAGS_READ))

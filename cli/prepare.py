@@ -12,6 +12,7 @@ from recworld.cli.settings import WorldSource
 from recworld.encoders.vectors import TextVectors, encode_log
 from recworld.logs.loading import load_log
 from recworld.logs.log import InteractionLog
+from recworld.logs.splits import check_log
 from recworld.progress import say
 from recworld.simulators.build import cached_world
 from recworld.simulators.world import World
@@ -51,6 +52,7 @@ def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lam
         UnavailableError: the data or the language model cannot be fetched.
     """
     log = load_log(settings.dataset, settings.data, settings.seed)
+    check_log(log)
     check(log)
     with stage(f"Text vectors: {settings.encoder.kind}"):
         vectors = encode_log(log, settings.encoder)

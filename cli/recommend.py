@@ -19,7 +19,7 @@ from recworld.simulators.world import World
 
 
 class RecommendSettings(Settings):
-    """Say in words what a trained run shows, with the score and the closest items that the user has consumed."""
+    """Say in words what a trained run shows, with scores and the closest consumed items."""
 
     user: str | None = None
     """Identifier of a user of the log, as the log has it."""

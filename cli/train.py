@@ -33,7 +33,7 @@ def train(words: list[str], prog: str) -> None:
     _use_threads(settings)
     _train(run, settings, world)
     say(f"\nAll in all {time.perf_counter() - start:.0f} s.")
-    print(_next_commands(run, settings))
+    print(_next_commands(run, settings, prog))
 
 
 def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
@@ -144,17 +144,21 @@ def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:
     print(board.text())
 
 
-def _next_commands(run: RunFolder, settings: TrainSettings) -> str:
+def _next_commands(run: RunFolder, settings: TrainSettings, prog: str) -> str:
+    """Return what to type next, as it was typed before: scripts of the repository, or the installed command."""
     import shlex
 
-    folder = shlex.quote(str(run.path))
-    user = shlex.quote(str(_some_user(run)))
+    script = prog.endswith(".py")
+    train = f"python {prog}" if script else "recworld train"
+    evaluate = "python evaluate_agents.py" if script else "recworld evaluate"
+    recommend = "python recommend.py" if script else "recworld recommend"
+    folder, user = shlex.quote(str(run.path)), shlex.quote(_some_user(run))
     lines = [
         (f"tensorboard --logdir {folder}/tensorboard", "the curves, with the baselines"),
-        (f"python evaluate_agents.py {folder} greedy mmr", "compare again, with other runs"),
-        (f"python recommend.py {folder} --user {user}", "what it shows to somebody"),
-        (f'python recommend.py {folder} --text "35 year old woman, teacher"', "... to somebody new"),
-        (f"python train_agent.py --resume {folder} --total-steps {2 * settings.total_steps}", "train on"),
+        (f"{evaluate} {folder} greedy mmr", "compare again, with other runs"),
+        (f"{recommend} {folder} --user {user}", "what it shows to somebody"),
+        (f'{recommend} {folder} --text "35 year old woman, teacher"', "... to somebody new"),
+        (f"{train} --resume {folder} --total-steps {2 * settings.total_steps}", "train on"),
     ]
     width = max(len(line) for line, _ in lines)
     return "\n".join(["", "Next:", *(f"  {line:<{width}}  # {what}" for line, what in lines)])

@@ -63,10 +63,11 @@ def validate(model: type[S], values: dict[str, Any], where: str, flags: bool = F
                 f"{head}unknown setting {shown(name, flags)}. {did_you_mean(str(path[-1]), known)}"
             ) from None
         text = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+        text += "" if text.endswith("?") else "."
         if not passed:
-            raise InputError(f"{head}{text}.") from None
+            raise InputError(f"{head}{text}") from None
         name, got = shown(".".join(passed), flags), _short(first.get("input"))
-        raise InputError(f"{head}setting {name} got {got}: {text[:1].lower()}{text[1:]}.") from None
+        raise InputError(f"{head}setting {name} got {got}: {text[:1].lower()}{text[1:]}") from None
 
 
 def shown(name: str, flags: bool) -> str:
