@@ -35,7 +35,7 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
     @compiled
     def begin_rows(
         x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, rows: Any,
-        hashed: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
+        marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
     ) -> int:  # fmt: skip
         for j in range(len(rows)):
             n = rows[j]
@@ -43,7 +43,7 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
             key = rnd.child_key(keys[n, 1], b[bo + st.EPISODE])
             keys[n, 2] = key
             _begin(x, w, f, b, p, q, fo, bo, key)
-            _offer(x, w, f, b, p, q, fo, bo, key, hashed, scores, chosen)
+            _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
             _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
         return version
 
@@ -56,7 +56,7 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
     @compiled
     def step_rows(
         x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, action: Any,
-        hashed: Any, scores: Any, chosen: Any, dull: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
+        marks: Any, scores: Any, chosen: Any, dull: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
     ) -> int:  # fmt: skip
         ended = 0 * version
         for n in range(len(action)):
@@ -68,7 +68,7 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
                 _place_slate(b, q, bo, n, action, ri)
                 _respond(x, f, b, p, q, n, fo, bo, key, ri, rf, dull)
                 ended += b[bo + st.DONE]
-                _offer(x, w, f, b, p, q, fo, bo, key, hashed, scores, chosen)
+                _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
             _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
         return ended
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
-from recworld.simulators.stretch import dot, inner, sigmoid
+from recworld.simulators.stretch import copy, dot, inner, sigmoid
 
 
 MAX_SCORE = 50.0
@@ -85,36 +85,32 @@ def agent_score(x: Any, f: Any, p: Any, q: Any, fo: int, u: int, i: int) -> floa
 
 
 @inner
-def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, hashed: Any) -> int:
+def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, marks: Any) -> int:
     """Fill the candidates with distinct random items that were not consumed; return how many were found.
 
-    `hashed` is an open-addressing set: a counter, then pairs (stamp, item); a new stamp empties it at once.
+    `marks` starts as a copy of the user's filter and takes up each candidate, so a clear bit says at once that an item is
+    neither consumed nor drawn before; a set one is looked into.
     """
-    items, want, out = q[st.I_ITEMS], q[st.I_C], bo + q[st.S_CANDIDATES]
-    room = (len(hashed) >> 1) - 1
-    hashed[0] += 1
-    stamp = hashed[0]
-    found, draws, limit = 0, 0, 4 * want + 64
+    items, want, out = q[st.I_ITEMS], q[st.I_C], np.uint64(bo + q[st.S_CANDIDATES])
+    copy(marks, 0, b, bo + q[st.S_FILTER], st.FILTER_WORDS)
+    found, draws, limit = np.uint64(0), 0, 4 * want + 64
     start = rnd.below(key, rnd.CANDIDATE, -1, items)
-    guarded, slots, out_ = q[st.I_REPEATS] == 0, np.uint64(room - 1), np.uint64(out)
-    while found < want and draws < limit + items:
+    while found < np.uint64(want) and draws < limit + items:
         # After many refusals (a catalogue nearly exhausted) go through it in order: still every item at most once.
         item = rnd.below(key, rnd.CANDIDATE, draws, items) if draws < limit else (start + draws) % items
         draws += 1
-        place = np.uint64(item * 40503 + (item >> 7)) & slots
-        at = np.uint64(2) + np.uint64(2) * place
-        while hashed[at] == stamp and hashed[at + np.uint64(1)] != item:
-            place = (place + np.uint64(1)) & slots
-            at = np.uint64(2) + np.uint64(2) * place
-        if hashed[at] == stamp:
-            continue
-        if guarded and was_consumed(w, b, q, bo, item):
-            continue
-        hashed[at] = stamp
-        hashed[at + np.uint64(1)] = item
-        b[out_ + np.uint64(found)] = item
-        found += 1
-    return found
+        bit = _bit(item)
+        word, mark = np.uint64(bit >> 5), np.int32(1) << np.int32(bit & 31)
+        if marks[word] & mark != 0:
+            same = 0
+            for c in range(found):
+                same += b[out + c] == item
+            if same > 0 or was_consumed(w, b, q, bo, item):
+                continue
+        marks[word] |= mark
+        b[out + found] = item
+        found += np.uint64(1)
+    return np.int64(found)
 
 
 @inner
@@ -166,7 +162,7 @@ def offer(
     fo: int,
     bo: int,
     key: Any,
-    hashed: Any,
+    marks: Any,
     scores: Any,
     chosen: Any,
 ) -> None:
@@ -174,7 +170,7 @@ def offer(
     items, want, kind = q[st.I_ITEMS], q[st.I_C], q[st.I_CANDIDATES]
     out, found = bo + q[st.S_CANDIDATES], 0
     if kind == 0:
-        found = draw_random(w, b, q, bo, rnd.child_key(key, b[bo + st.STEP]), hashed)
+        found = draw_random(w, b, q, bo, rnd.child_key(key, b[bo + st.STEP]), marks)
     elif kind == 1:
         for rank in range(items):
             item = np.int64(w[q[st.N_POPULAR] + rank])

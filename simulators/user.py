@@ -85,9 +85,8 @@ class UserSimulator:
         self._ints = np.zeros(num_users * self.layout.int_width, np.int32)
         self._keys = np.zeros((num_users, 3), np.uint64)
         self.int_rows[:, st.PINNED] = -1
-        room = 1 << int(4 * num_candidates - 1).bit_length()
         self._scratch = (
-            np.zeros(2 * room + 2, np.int64),
+            np.zeros(st.FILTER_WORDS, np.int32),
             np.zeros(num_candidates, np.float32),
             np.zeros(num_candidates, np.int64),
         )
