@@ -31,7 +31,7 @@ _HOME = {
     "make_agent": "registry",
     "save_agent": "registry",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

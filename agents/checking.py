@@ -52,7 +52,9 @@ def check_agent(agent: Any, env: RecVectorEnv | None = None, raise_errors: bool 
     except RecworldError as error:
         findings.append(str(error))
     except Exception as error:
-        findings.append(f"Building it with (env, seed) failed: {type(error).__name__}: {error}. Take env first, then seed.")
+        findings.append(
+            f"Building it with (env, seed) failed: {type(error).__name__}: {error}. Take env first, then seed."
+        )
     else:
         findings += _signatures(built)
         if callable(getattr(built, "act", None)):
@@ -78,7 +80,9 @@ def _signatures(agent: Any) -> list[str]:
     """Return what is wrong with the methods' arguments."""
     found = []
     if not callable(getattr(agent, "act", None)):
-        found.append("There is no method act. Add act(self, observation, deterministic=True) that returns (N, K) positions.")
+        found.append(
+            "There is no method act. Add act(self, observation, deterministic=True) that returns (N, K) positions."
+        )
     for name, arguments in SIGNATURES.items():
         method = getattr(agent, name, None)
         if not callable(method):
@@ -109,17 +113,33 @@ def _acting(agent: Any, env: RecVectorEnv) -> list[str]:
                 return found
         again, _ = _one_action(agent, observation, True, env)
         first, _ = _one_action(agent, observation, True, env)
-        if not np.array_equal(again, first):
-            found.append("act(observation, deterministic=True) gave two answers to one observation. Draw only when not deterministic.")
+        if again is None or first is None or not np.array_equal(again, first):
+            found.append(
+                "act(observation, deterministic=True) gave two answers to one observation. Draw only when not deterministic."
+            )
             return found
         if found:
             return found
         observation = env.step(np.asarray(action))[0]
+    _, wrong = _one_action(agent, _with_masks(observation, np.asarray(action), env), True, env)
+    found += [text for text in wrong if text not in found]
     for rows in (1, env.num_envs + 2):
         other = {name: np.resize(array, (rows, *array.shape[1:])) for name, array in observation.items()}
         _, wrong = _one_action(agent, other, True, env)
         found += [f"With N = {rows} instead of {env.num_envs}: {text}" for text in wrong]
     return found
+
+
+def _with_masks(observation: Observation, action: npt.NDArray[Any], env: RecVectorEnv) -> Observation:
+    """Return the observation with what the agent has just chosen masked, as the environment masks what is used up."""
+    out = {name: array.copy() for name, array in observation.items()}
+    if out["action_mask"].shape[1] < 2 * action.shape[1]:
+        return out
+    rows = np.arange(len(action))[:, None]
+    out["action_mask"][rows, action] = 0
+    out["candidate_score"][rows, action] = 0
+    out["candidates"][rows, action] = 0 if out["candidates"].ndim == 3 else len(env.tables.item_vector) - 1
+    return out
 
 
 def _one_action(
@@ -144,12 +164,18 @@ def _judge(
     """Return the action as an array, None where it has no use, and `wrong` with what is wrong with it."""
     rows, candidates = mask.shape
     if not isinstance(action, np.ndarray):
-        return None, [*wrong, f"act must return a numpy array. Got {type(action).__name__}. Use numpy.asarray(..., numpy.int64)."]
+        return None, [
+            *wrong,
+            f"act must return a numpy array. Got {type(action).__name__}. Use numpy.asarray(..., numpy.int64).",
+        ]
     if action.shape != (rows, size):
         return None, [*wrong, f"act must return shape (N, K) = {(rows, size)}. Got {action.shape}."]
     if action.dtype != np.int64:
         if action.dtype.kind not in "iu":
-            return None, [*wrong, f"act must return int64 positions. Got {action.dtype}. Return positions, not scores."]
+            return None, [
+                *wrong,
+                f"act must return int64 positions. Got {action.dtype}. Return positions, not scores.",
+            ]
         wrong.append(f"act must return dtype int64. Got {action.dtype}. Add .astype(numpy.int64).")
     if action.min() < 0 or action.max() >= candidates:
         text = f"act must return positions from 0 to C - 1 = {candidates - 1}. Got {action.min()} to {action.max()}."
@@ -158,7 +184,9 @@ def _judge(
     if np.any(np.diff(np.sort(action[enough], axis=1), axis=1) == 0):
         wrong.append("act chose a candidate twice in one slate. Choose without replacement.")
     if np.any(np.take_along_axis(mask, action, 1)[enough] == 0):
-        wrong.append("act chose a masked candidate. Leave out positions where observation['action_mask'] is 0.")
+        wrong.append(
+            "act chose a masked candidate. Leave out positions where observation['action_mask'] is 0."
+        )
     return action, wrong
 
 
@@ -191,12 +219,18 @@ def _storing(agent: Any, build: Any, env: RecVectorEnv) -> list[str]:
             agent.save(folder)
         except Exception as error:
             return [f"save(folder) failed: {type(error).__name__}: {error}. The folder exists and is empty."]
-        unsafe = [f.name for f in folder.rglob("*") if f.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".zip"}]
+        unsafe = [
+            f.name
+            for f in folder.rglob("*")
+            if f.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".zip"}
+        ]
         if unsafe:
-            return [f"save wrote {unsafe[0]!r}: loading such a file can execute code. Use recworld.storage.write_arrays."]
+            return [
+                f"save wrote {unsafe[0]!r}: loading such a file can execute code. Use recworld.storage.write_arrays."
+            ]
         try:
-            loaded = make_agent(build, env, seed=1) if build is not None else agent
-            loaded.load(folder, env)  # type: ignore[attr-defined]
+            loaded: Any = make_agent(build, env, seed=1) if build is not None else agent
+            loaded.load(folder, env)
         except Exception as error:
             return [f"load(folder, env) failed on what save wrote: {type(error).__name__}: {error}."]
     if not np.array_equal(before, loaded.act(copy.deepcopy(observation), deterministic=True)):

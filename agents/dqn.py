@@ -33,10 +33,11 @@ from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
 from recworld.agents import packing
+from recworld.agents.facts import Tensors, to_tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin, LearnerSettings, TorchAgent
+from recworld.agents.networks import SlateQNetwork, choice_loss
 from recworld.agents.replay import SlateReplay, part
-from recworld.agents.scorer import SlateQNetwork, Tensors, to_tensors
 from recworld.seeding import child_seed, generator
 
 if TYPE_CHECKING:
@@ -133,10 +134,16 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
     """
 
     policy: SlateQPolicy
-    replay_buffer: SlateReplay
+    replay_buffer: Any
 
     def __init__(
-        self, env: Any, network: SlateQNetwork, settings: DQNSettings, size: int, seed: int, device: torch.device
+        self,
+        env: Any,
+        network: SlateQNetwork,
+        settings: DQNSettings,
+        size: int,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.settings, self.size = settings, size
         self.random = packing.torch_generator(child_seed(seed, "explore"), device)
@@ -153,7 +160,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
             gamma=settings.gamma,
             train_freq=settings.train_every,
             gradient_steps=settings.gradient_steps,
-            replay_buffer_class=SlateReplay,
+            replay_buffer_class=SlateReplay,  # type: ignore[arg-type]
             replay_buffer_kwargs={"random": generator(seed, "replay")},
             policy_kwargs={"network": network},
             device=device,
@@ -198,10 +205,16 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
             drawn = random_slates(tensors["action_mask"], self.size, self.random)
             coin = torch.rand(n_envs, 1, generator=self.random, device=self.device)
             slates = torch.where(coin < self.epsilon, drawn, best).cpu().numpy()
-        return slates.reshape(n_envs, *self.action_space.shape), slates
+        return slates.reshape(n_envs, *(self.action_space.shape or ())), slates
 
     def _store_transition(
-        self, replay_buffer: SlateReplay, buffer_action: Any, new_obs: Any, reward: Any, dones: Any, infos: Any
+        self,
+        replay_buffer: Any,
+        buffer_action: Any,
+        new_obs: Any,
+        reward: Any,
+        dones: Any,
+        infos: Any,
     ) -> None:
         """Store what was seen, shown and clicked; where an episode ended, its final observation comes next."""
         info = self.env.last_info  # type: ignore[union-attr]
@@ -214,7 +227,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
                 following[name] = np.where(rows, final[name], array)
         limit = np.array([entry.get("TimeLimit.truncated", False) for entry in infos], bool)
         replay_buffer.add(
-            self._last_obs,  # type: ignore[arg-type]
+            self._last_obs,
             following,
             slate=buffer_action,
             click=of_step(info, "click"),
@@ -247,8 +260,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         looked = self.policy.network.look(part(batch, "now"), batch["slate"].long())
         predicted = looked.baseline + (click * looked.item_value).sum(1)
         error = nn.functional.mse_loss(predicted, self.targets(batch))
-        chance = (looked.examined * looked.attraction.sigmoid()).clamp(1e-6, 1 - 1e-6)
-        entropy = nn.functional.binary_cross_entropy(chance, click, weight=shown)
+        entropy = choice_loss(looked.attraction, looked.examined, click, shown)
         return error, entropy
 
     def train(self, gradient_steps: int, batch_size: int) -> None:

@@ -42,7 +42,9 @@ class TrainingFigures:
         self.started = time.perf_counter()
         self.returns: list[float] = []
         self.lengths: list[int] = []
-        self.sums = dict.fromkeys(("shown", "clicks", "steps", "satisfaction", "boredom", "rating", "rated"), 0.0)
+        self.sums = dict.fromkeys(
+            ("shown", "clicks", "steps", "satisfaction", "boredom", "rating", "rated"), 0.0
+        )
         self.seen = np.zeros(self.num_items + 1, bool)
 
     def add(self, reward: npt.NDArray[Any], done: npt.NDArray[Any], info: dict[str, Any]) -> None:

@@ -20,9 +20,10 @@ from stable_baselines3.common.logger import Logger
 from torch import nn
 
 from recworld.agents import packing
+from recworld.agents.facts import to_tensors
 from recworld.agents.figures import TrainingFigures
 from recworld.agents.packing import Arrays
-from recworld.agents.scorer import NetworkSettings, to_tensors
+from recworld.agents.scorer import NetworkSettings
 from recworld.errors import CorruptError, InputError
 from recworld.seeding import child_seed
 from recworld.settings import Settings, validate
@@ -71,7 +72,9 @@ def pick_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
-        raise InputError(f"The device must be cpu, cuda, cuda:N, mps or auto. Got {name!r}: {reason}.") from error
+        raise InputError(
+            f"The device must be cpu, cuda, cuda:N, mps or auto. Got {name!r}: {reason}."
+        ) from error
     return device
 
 
@@ -139,7 +142,9 @@ class TorchAgent:
         if settings is not None and options:
             raise InputError(f"Give settings or single options, not both. Got both, with {sorted(options)}.")
         if settings is not None and not isinstance(settings, self.settings_type):
-            raise InputError(f"The settings must be {self.settings_type.__name__}. Got {type(settings).__name__}.")
+            raise InputError(
+                f"The settings must be {self.settings_type.__name__}. Got {type(settings).__name__}."
+            )
         self.settings: Any = settings or validate(self.settings_type, options, f"options of {self.kind}")
         self.seed = int(seed)
         self.slate_size = int(env.slate_size)
@@ -171,7 +176,7 @@ class TorchAgent:
         """Return (N, K) positions; see `Agent.act`."""
         with torch.no_grad():
             slates = self.choose(to_tensors(observation, self.device), deterministic)
-        return slates.cpu().numpy().astype(np.int64, copy=False)
+        return np.asarray(slates.cpu().numpy(), np.int64)
 
     def learn(self, env: RecVectorEnv, total_steps: int, callback: Callback | None = None) -> None:
         """Train for `total_steps` user steps, rounded up to whole rollouts.
@@ -294,7 +299,9 @@ class TorchAgent:
             algorithm.num_timesteps, algorithm._n_updates = int(meta["steps"]), int(meta["updates"])
             algorithm.figures.load(packing.below("episodes", arrays))
             algorithm.load_extra(packing.below("extra", arrays))
-            packing.load_optimiser(algorithm.policy.optimizer, packing.below("optimiser", arrays), str(folder))
+            packing.load_optimiser(
+                algorithm.policy.optimizer, packing.below("optimiser", arrays), str(folder)
+            )
             torch_random, numpy_random = algorithm.generators()
             packing.load_generator(torch_random, arrays["random/train"])
             packing.load_generator(self._act_random, arrays["random/act"])
@@ -302,6 +309,8 @@ class TorchAgent:
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
-            raise CorruptError(f"{folder} is not a whole checkpoint: {type(error).__name__} {error}.") from error
+            raise CorruptError(
+                f"{folder} is not a whole checkpoint: {type(error).__name__} {error}."
+            ) from error
         self._resumed = True
         return int(algorithm.num_timesteps)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
@@ -13,9 +14,11 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from recworld.agents.facts import Tensors
+from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin
+from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.plackett_luce import PlackettLuce
-from recworld.agents.scorer import SlatePolicyNetwork, Tensors
 
 
 class SlatePolicy(ActorCriticPolicy):
@@ -69,7 +72,7 @@ class SlatePolicy(ActorCriticPolicy):
         """Return actions, values (N, 1) and log-probabilities (N,)."""
         distribution, value = self.distribution_and_value(obs)
         slates = distribution.mode() if deterministic else distribution.sample(self.generator)
-        return slates.reshape(-1, *self.action_space.shape), value, distribution.log_prob(slates)
+        return slates.reshape(-1, *(self.action_space.shape or ())), value, distribution.log_prob(slates)
 
     def evaluate_actions(self, obs: Tensors, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return values (N, 1), log-probabilities (N,) and first-choice entropies (N,)."""
@@ -92,10 +95,44 @@ class RolloutBuffer(DictRolloutBuffer):
         self.random = random
         super().__init__(*args, **kwargs)
 
-    def get(self, batch_size: int | None = None) -> Iterator[Any]:
+    def reset(self) -> None:
+        """Empty the buffer."""
+        super().reset()
+        shape = (self.buffer_size, self.n_envs)
+        self.clicks = np.zeros((*shape, self.action_dim), np.float32)
+        self.shown = np.zeros((*shape, self.action_dim), np.float32)
+        self.slate_reward = np.zeros((*shape, 1), np.float32)
+
+    def add_feedback(
+        self, click: npt.NDArray[Any], shown: npt.NDArray[Any], reward: npt.NDArray[Any]
+    ) -> None:
+        """Store what followed the slate that `add` stores next.
+
+        Args:
+            click: (N, K) 0 or 1.
+            shown: (N, K) 0 where the slot stayed empty.
+            reward: (N,) as the environment gave it.
+        """
+        self.clicks[self.pos], self.shown[self.pos], self.slate_reward[self.pos, :, 0] = click, shown, reward
+
+    def feedback(
+        self, batch_size: int
+    ) -> Generator[tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor], None, None]:
+        """Yield minibatches of observations, slates, clicks, shown and rewards that cover the rollout once (after `get`)."""
+        arrays = [self.swap_and_flatten(array) for array in (self.clicks, self.shown, self.slate_reward)]
+        order = self.random.permutation(len(arrays[0]))
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            observation = {name: self.to_torch(array[rows]) for name, array in self.observations.items()}
+            click, shown, reward = (self.to_torch(array[rows]) for array in arrays)
+            yield observation, self.to_torch(self.actions[rows]).long(), click, shown, reward[:, 0]
+
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """Yield minibatches that cover the rollout once, in random order."""
         if not self.generator_ready:
-            self.observations = {name: self.swap_and_flatten(array) for name, array in self.observations.items()}
+            self.observations = {
+                name: self.swap_and_flatten(array) for name, array in self.observations.items()
+            }
             for name in ("actions", "values", "log_probs", "advantages", "returns"):
                 setattr(self, name, self.swap_and_flatten(getattr(self, name)))
             self.generator_ready = True
@@ -108,19 +145,32 @@ class RolloutBuffer(DictRolloutBuffer):
 class OnPolicyMixin(BorderMixin):
     """Collects rollouts with one value pass over all time limits of a step, and reports after each update."""
 
-    rollout_buffer: RolloutBuffer
     reward_scale: float = 1.0
+    feedback_epochs: int = 0
 
     def generators(self: Any) -> tuple[torch.Generator, np.random.Generator]:
         """Return the generators of the policy and of the minibatches."""
         return self.policy.generator, self.rollout_buffer.random
 
     def train(self: Any) -> None:
-        """Update the weights from the rollout, then report."""
+        """Update the weights from the rollout, then correct the score by what was observed, then report."""
         super().train()  # type: ignore[misc]
+        network, losses = self.policy.features_extractor, []
+        for _ in range(self.feedback_epochs):
+            for batch in self.rollout_buffer.feedback(getattr(self, "batch_size", 512)):
+                loss = network.feedback_loss(*batch)
+                self.policy.optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+                losses.append(loss.item())
+        if losses:
+            self.logger.record("loss/feedback", float(np.mean(losses)))
         self.border()
 
-    def collect_rollouts(self: Any, env: Any, callback: Any, rollout_buffer: RolloutBuffer, n_rollout_steps: int) -> bool:
+    def collect_rollouts(
+        self: Any, env: Any, callback: Any, rollout_buffer: Any, n_rollout_steps: int
+    ) -> bool:
         """Fill the buffer with `n_rollout_steps` steps of every user.
 
         A time limit is no end of the user's interest: the value of the final observation is added to the last reward,
@@ -144,13 +194,21 @@ class OnPolicyMixin(BorderMixin):
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
-            self.figures.add(rewards, dones, env.last_info)
+            info = env.last_info
+            self.figures.add(rewards, dones, info)
+            shown = of_step(info, "item") < self.figures.num_items
+            rollout_buffer.add_feedback(of_step(info, "click"), shown, rewards)
             rewards = np.array(rewards, np.float32) * np.float32(self.reward_scale)
             limit = [n for n in np.flatnonzero(dones) if infos[n].get("TimeLimit.truncated", False)]
             if limit and self.gamma > 0:
-                rewards[limit] += self.gamma * self._final_values(env.last_info["final_obs"], limit)
+                rewards[limit] += self.gamma * self._final_values(info["final_obs"], limit)
             rollout_buffer.add(
-                self._last_obs, actions.reshape(env.num_envs, -1), rewards, self._last_episode_starts, values, log_probs
+                self._last_obs,
+                actions.reshape(env.num_envs, -1),
+                rewards,
+                self._last_episode_starts,
+                values,
+                log_probs,
             )
             self._last_obs, self._last_episode_starts = new_obs, dones
         with torch.no_grad():
@@ -162,7 +220,9 @@ class OnPolicyMixin(BorderMixin):
 
     def _final_values(self: Any, final: dict[str, np.ndarray], rows: list[int]) -> Any:
         with torch.no_grad():
-            tensors = obs_as_tensor({name: np.asarray(array)[rows] for name, array in final.items()}, self.device)
+            tensors = obs_as_tensor(
+                {name: np.asarray(array)[rows] for name, array in final.items()}, self.device
+            )
             return self.policy.predict_values(tensors).flatten().cpu().numpy()
 
 

@@ -31,7 +31,9 @@ def load_module(module: nn.Module, arrays: Mapping[str, npt.NDArray[Any]], where
         raise CorruptError(f"{where}: weight {name!r} is {'missing' if name in own else 'unknown'}.")
     for name, array in arrays.items():
         if tuple(own[name].shape) != array.shape:
-            raise CorruptError(f"{where}: weight {name!r} has shape {array.shape}, expected {tuple(own[name].shape)}.")
+            raise CorruptError(
+                f"{where}: weight {name!r} has shape {array.shape}, expected {tuple(own[name].shape)}."
+            )
     module.load_state_dict({name: torch.as_tensor(np.array(array)) for name, array in arrays.items()})
 
 
@@ -46,11 +48,15 @@ def optimiser_arrays(optimiser: torch.optim.Optimizer) -> Arrays:
             if array.ndim:
                 out[f"{number}.{name}"] = array
             else:
-                out[f"{number}.{name}.scalar"] = array.reshape(1)  # arrays without axes do not survive storage
+                out[f"{number}.{name}.scalar"] = array.reshape(
+                    1
+                )  # arrays without axes do not survive storage
     return out
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, arrays: Mapping[str, npt.NDArray[Any]], where: str) -> None:
+def load_optimiser(
+    optimiser: torch.optim.Optimizer, arrays: Mapping[str, npt.NDArray[Any]], where: str
+) -> None:
     """Put arrays made by `optimiser_arrays` into an optimiser of the same kind over the same parameters.
 
     Raises:

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 
 from recworld.agents.learning import LearnerSettings, TorchAgent
+from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.on_policy import RolloutBuffer, SlateA2C, SlatePolicy, SlatePPO
 from recworld.agents.packing import torch_generator
 from recworld.agents.plackett_luce import PlackettLuce
-from recworld.agents.scorer import SlatePolicyNetwork
 from recworld.seeding import child_seed, generator
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class OnPolicySettings(LearnerSettings):
     """Weight of the value's squared error."""
     max_grad_norm: float = Field(0.5, gt=0)
     """Gradients are scaled down to this length."""
+    feedback_epochs: int = Field(2, ge=0)
+    """Passes over each rollout in which the agent-side score is corrected by what was observed (clicks, rewards) of the
+    items shown. 0 leaves learning to the policy gradient alone."""
     start_scale: float = Field(2.0, gt=0)
     """Sharpness of the untrained policy: logits per standard deviation of the agent-side score."""
 
@@ -129,7 +132,7 @@ class PPOAgent(OnPolicyAgent):
                 target_kl=s.target_kl,
                 **self.common(seed),
             )
-        algorithm.reward_scale = s.reward_scale
+        algorithm.reward_scale, algorithm.feedback_epochs = s.reward_scale, s.feedback_epochs
         return algorithm
 
 
@@ -150,5 +153,8 @@ class A2CAgent(OnPolicyAgent):
             normalize_advantage=self.settings.normalize_advantage,
             **self.common(seed),
         )
-        algorithm.reward_scale = self.settings.reward_scale
+        algorithm.reward_scale, algorithm.feedback_epochs = (
+            self.settings.reward_scale,
+            self.settings.feedback_epochs,
+        )
         return algorithm

@@ -50,7 +50,9 @@ def option_names(target: Any) -> tuple[list[str], bool]:
         return list(settings.model_fields), False
     parameters = _parameters(target)[1:]
     free = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    named = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "seed"]
+    named = [
+        p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "seed"
+    ]
     return named, free
 
 
@@ -61,7 +63,9 @@ def _parameters(target: Any) -> list[inspect.Parameter]:
         return [inspect.Parameter("env", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
 
 
-def make_agent(spec: Any, env: RecVectorEnv, seed: int = 0, options: Mapping[str, Any] | None = None) -> Agent:
+def make_agent(
+    spec: Any, env: RecVectorEnv, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> Agent:
     """Build an agent.
 
     Args:
@@ -86,7 +90,9 @@ def make_agent(spec: Any, env: RecVectorEnv, seed: int = 0, options: Mapping[str
                 raise InputError(f"algorithm {name!r} has no option {option!r}. {tail}")
     parameters = _parameters(target)
     if not parameters:
-        raise InputError(f"algorithm {name!r} must take the environment: {name}(env), (env, seed) or (env, seed, **options).")
+        raise InputError(
+            f"algorithm {name!r} must take the environment: {name}(env), (env, seed) or (env, seed, **options)."
+        )
     missing = [
         p.name
         for p in parameters[1:]
@@ -100,13 +106,15 @@ def make_agent(spec: Any, env: RecVectorEnv, seed: int = 0, options: Mapping[str
         options["seed"] = seed
     agent: Agent = target(env, **options)
     if not callable(getattr(agent, "act", None)):
-        raise InputError(f"algorithm {name!r} has no method act(observation, deterministic). Try check_agent on it.")
+        raise InputError(
+            f"algorithm {name!r} has no method act(observation, deterministic). Try check_agent on it."
+        )
     return agent
 
 
 def agent_options(agent: Any) -> dict[str, Any]:
     """Return the resolved settings of an agent that has them (JSON-ready), else nothing."""
-    settings = getattr(agent, "settings", None)
+    settings: Any = getattr(agent, "settings", None)
     return dict(settings.model_dump(mode="json")) if hasattr(settings, "model_dump") else {}
 
 
@@ -122,7 +130,9 @@ def save_agent(
         seed: it was built with.
         options: it was built with; the agent's resolved settings when None.
     """
-    versions = {name: importlib.metadata.version(name) for name in ("recworld", "torch", "stable-baselines3", "numpy")}
+    versions = {
+        name: importlib.metadata.version(name) for name in ("recworld", "torch", "stable-baselines3", "numpy")
+    }
     meta = {
         "format": FORMAT,
         "spec": spec,

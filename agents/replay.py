@@ -60,7 +60,9 @@ class SlateReplay:
         }
         for name, space in observation_space.spaces.items():
             shapes[f"now/{name}"] = shapes[f"next/{name}"] = (tuple(space.shape or ()), space.dtype)
-        need = self.rows * sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values())
+        need = self.rows * sum(
+            int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values()
+        )
         if need > LIMIT:
             raise InputError(
                 f"The replay buffer would take {need / 2**30:.1f} GiB. Use observation='ids', or a smaller buffer_size."

@@ -56,7 +56,10 @@ class MyAgent:
             usual += 0.05 * (reward.mean() - usual)
             clicks.append(reward.mean())
             if step % 10 == 0 and callback is not None:
-                figures = {"train/reward_per_step": float(np.mean(clicks[-10:])), "weights/score": float(self.weights[0])}
+                figures = {
+                    "train/reward_per_step": float(np.mean(clicks[-10:])),
+                    "weights/score": float(self.weights[0]),
+                }
                 if not callback(step * env.num_envs, figures):
                     return
 

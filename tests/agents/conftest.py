@@ -35,7 +35,13 @@ def known_world(good_logit: float = 6.0, bad_logit: float = -6.0, **dynamics: An
     zero = {name: np.zeros_like(array) for name, array in world.truth.arrays().items()}
     same = {name: zero[name] for name in ("taste", "item", "user_attraction_bias", "item_attraction_bias")}
     logits = np.where(good, good_logit, bad_logit).astype(np.float32)[None]
-    settings = {"boredom": 0.0, "boredom_rating": 0.0, "taste_rate": 0.0, "taste_return": 0.0, "leaving": False}
+    settings = {
+        "boredom": 0.0,
+        "boredom_rating": 0.0,
+        "taste_rate": 0.0,
+        "taste_return": 0.0,
+        "leaving": False,
+    }
     settings |= {"examination_decay": 1.0, "popularity_share": 1.0} | dynamics
     truth = replace(world.truth, **{**same, "item_attraction_bias": logits})
     flat = {name: np.zeros_like(getattr(world.agent.response, name)) for name in same}
@@ -61,7 +67,14 @@ def known_env() -> Callable[..., RecVectorEnv]:
     """Return a maker of environments over the known world."""
 
     def make(num_envs: int = 16, world: World | None = None, **settings: Any) -> RecVectorEnv:
-        chosen = {"num_candidates": 12, "slate_size": 2, "horizon": 5, "observation": "ids", "seed": 0, "repeats": True}
+        chosen = {
+            "num_candidates": 12,
+            "slate_size": 2,
+            "horizon": 5,
+            "observation": "ids",
+            "seed": 0,
+            "repeats": True,
+        }
         return RecVectorEnv(num_envs, world=world or known_world(), **(chosen | settings))
 
     return make

@@ -50,7 +50,9 @@ def test_probabilities_of_all_slates_sum_to_one_and_follow_the_definition(
     logits, mask, size = row
     slates = slates_of(mask, size)
     many = PlackettLuce(
-        torch.tensor([logits] * len(slates), dtype=torch.float64), torch.tensor([mask] * len(slates)) == 1, size
+        torch.tensor([logits] * len(slates), dtype=torch.float64),
+        torch.tensor([mask] * len(slates)) == 1,
+        size,
     )
     log_probs = many.log_prob(torch.tensor(slates))
     expected = [by_definition(logits, mask, slate) for slate in slates]

@@ -52,14 +52,18 @@ def test_a2c_finds_the_items_that_are_clicked(
     assert reward_per_step(agent, known_env()) > 1.9
 
 
-def test_features_observations_train_too(known_env: Callable[..., RecVectorEnv], reward_per_step: Callable[..., float]) -> None:
+def test_features_observations_train_too(
+    known_env: Callable[..., RecVectorEnv], reward_per_step: Callable[..., float]
+) -> None:
     agent = PPOAgent(known_env(observation="features"), 0, **FAST)
     agent.learn(known_env(observation="features"), 2400)
     assert reward_per_step(agent, known_env(observation="features")) > 1.9
     assert reward_per_step(agent, known_env(observation="ids")) > 1.9
 
 
-def advantages_by_hand(rewards: Any, values: Any, ends: Any, limits: Any, final: Any, last: Any, gamma: float, lam: float) -> Any:
+def advantages_by_hand(
+    rewards: Any, values: Any, ends: Any, limits: Any, final: Any, last: Any, gamma: float, lam: float
+) -> Any:
     """GAE written from its definition: a user who leaves has value 0 next, a time limit the value of the final state."""
     steps, n = rewards.shape
     out = np.zeros((steps, n))
@@ -67,7 +71,13 @@ def advantages_by_hand(rewards: Any, values: Any, ends: Any, limits: Any, final:
         running = 0.0
         for t in reversed(range(steps)):
             over = ends[t, user]
-            following = final[t, user] if limits[t, user] else 0.0 if over else (last[user] if t == steps - 1 else values[t + 1, user])
+            following = (
+                final[t, user]
+                if limits[t, user]
+                else 0.0
+                if over
+                else (last[user] if t == steps - 1 else values[t + 1, user])
+            )
             delta = rewards[t, user] + gamma * following - values[t, user]
             running = delta + (0.0 if over else gamma * lam * running)
             out[t, user] = running
@@ -99,7 +109,11 @@ def test_a_time_limit_is_bootstrapped_and_leaving_is_not(small_env: Callable[...
         buffer = self.rollout_buffer
         found.update(advantages=buffer.advantages.copy(), values=buffer.values.copy())
         with torch.no_grad():
-            found["last"] = self.policy.predict_values({k: torch.as_tensor(v) for k, v in self._last_obs.items()}).flatten().numpy()
+            found["last"] = (
+                self.policy.predict_values({k: torch.as_tensor(v) for k, v in self._last_obs.items()})
+                .flatten()
+                .numpy()
+            )
 
     build = agent.build_algorithm
 
@@ -138,11 +152,15 @@ def test_masked_candidates_are_never_shown(known_env: Callable[..., RecVectorEnv
 
 
 @pytest.mark.parametrize("cls", [PPOAgent, A2CAgent])
-def test_a_killed_training_ends_like_an_unbroken_one(cls: type[Any], tmp_path: Path, small_env: Callable[..., RecVectorEnv]) -> None:
+def test_a_killed_training_ends_like_an_unbroken_one(
+    cls: type[Any], tmp_path: Path, small_env: Callable[..., RecVectorEnv]
+) -> None:
     options = {"n_steps": 5} | ({"batch_size": 7} if cls is PPOAgent else {})
     total = 3 * 5 * 4
     whole, whole_log = cls(small_env(), 3, **options), []
-    whole.learn(small_env(), total, lambda steps, figures: whole_log.append((steps, drop_time(figures))) or True)
+    whole.learn(
+        small_env(), total, lambda steps, figures: whole_log.append((steps, drop_time(figures))) or True
+    )
 
     broken, log = cls(small_env(), 3, **options), []
 
@@ -159,7 +177,9 @@ def test_a_killed_training_ends_like_an_unbroken_one(cls: type[Any], tmp_path: P
     assert fresh.resume(tmp_path, env) == 20
     fresh.learn(env, total, lambda steps, figures: log.append((steps, drop_time(figures))) or True)
     assert log == whole_log
-    for (name, a), b in zip(whole.network.state_dict().items(), fresh.network.state_dict().values(), strict=True):
+    for (name, a), b in zip(
+        whole.network.state_dict().items(), fresh.network.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b), name
 
 
@@ -202,7 +222,13 @@ def test_figures_reach_the_callback_and_false_stops(small_env: Callable[..., Rec
     agent = PPOAgent(small_env(), 0, n_steps=10)
     agent.learn(small_env(), 400, lambda steps, figures: calls.append((steps, figures)) or len(calls) < 2)
     assert [steps for steps, _ in calls] == [40, 80]
-    wanted = {"train/return", "train/click_rate", "train/session_length", "train/coverage", "time/steps_per_second"}
+    wanted = {
+        "train/return",
+        "train/click_rate",
+        "train/session_length",
+        "train/coverage",
+        "time/steps_per_second",
+    }
     wanted |= {"loss/policy", "loss/value", "loss/entropy", "loss/approx_kl"}
     assert wanted <= set(calls[0][1])
     assert 0 < calls[0][1]["train/coverage"] <= 1

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from recworld.agents.facts import FactReader, to_tensors
+from recworld.agents.networks import SlatePolicyNetwork, SlateQNetwork
 from recworld.agents.plackett_luce import HIDDEN
-from recworld.agents.scorer import CandidateEncoder, NetworkSettings, SlatePolicyNetwork, SlateQNetwork, to_tensors
+from recworld.agents.scorer import NetworkSettings
 from recworld.envs import RecVectorEnv
 
 
@@ -44,7 +46,11 @@ def look_up(env: RecVectorEnv, observation: dict[str, Any]) -> dict[str, Any]:
 def test_ids_and_features_give_the_same_answer(kind: str, small_env: Callable[..., RecVectorEnv]) -> None:
     env = small_env()
     observation = played(env)
-    network = awake(SlatePolicyNetwork(env, NetworkSettings(), 2.0) if kind == "policy" else SlateQNetwork(env, NetworkSettings(), 0.1))
+    network = awake(
+        SlatePolicyNetwork(env, NetworkSettings(), 2.0)
+        if kind == "policy"
+        else SlateQNetwork(env, NetworkSettings(), 0.1)
+    )
     ids, features = to_tensors(observation, "cpu"), to_tensors(look_up(env, observation), "cpu")
     if kind == "policy":
         one, other = network(ids), network(features)
@@ -62,7 +68,9 @@ def test_rows_and_candidates_are_judged_one_by_one(small_env: Callable[..., RecV
     row = {name: tensor[2:3] for name, tensor in observation.items()}
     torch.testing.assert_close(network(row)[0], logits[2:3], atol=1e-4, rtol=1e-4)
     order = torch.randperm(15, generator=torch.Generator().manual_seed(0))
-    mixed = observation | {n: observation[n][:, order] for n in ("candidates", "candidate_score", "action_mask")}
+    mixed = observation | {
+        n: observation[n][:, order] for n in ("candidates", "candidate_score", "action_mask")
+    }
     torch.testing.assert_close(network(mixed)[0], logits[:, order], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(network(mixed)[2], value, atol=1e-4, rtol=1e-4)
 
@@ -76,7 +84,10 @@ def test_masked_candidates_change_nothing(small_env: Callable[..., RecVectorEnv]
         name: torch.cat((observation[name], torch.full_like(observation[name][:, :4], fill)), 1)
         for name, fill in padding.items()
     }
-    policy, q = awake(SlatePolicyNetwork(env, NetworkSettings(), 2.0)), awake(SlateQNetwork(env, NetworkSettings(), 0.1))
+    policy, q = (
+        awake(SlatePolicyNetwork(env, NetworkSettings(), 2.0)),
+        awake(SlateQNetwork(env, NetworkSettings(), 0.1)),
+    )
     torch.testing.assert_close(policy(wide)[0][:, :15], policy(observation)[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(policy(wide)[2], policy(observation)[2], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(q.worth(wide)[:, :15], q.worth(observation), atol=1e-4, rtol=1e-4)
@@ -98,8 +109,7 @@ def test_looking_at_a_slate_equals_looking_at_all(small_env: Callable[..., RecVe
 def test_similarity_repeats_the_boredom_memory_of_the_world(small_env: Callable[..., RecVectorEnv]) -> None:
     """The decayed sums are <v_i, s> with s the decaying sum of the consumed items' centred unit vectors."""
     env = small_env(num_envs=6, horizon=8)
-    settings = NetworkSettings(decays=(0.8,))
-    encoder = CandidateEncoder(env, settings)
+    reader = FactReader(env, (0.8,))
     vectors = np.concatenate([env.world.boredom_vector, np.zeros((1, env.world.vector_width), np.float32)])
     memory = np.zeros((6, env.world.vector_width))
     observation, _ = env.reset(seed=5)
@@ -108,11 +118,13 @@ def test_similarity_repeats_the_boredom_memory_of_the_world(small_env: Callable[
         alive = np.ones(6, bool)
         observation, _, terminated, truncated, info = env.step(slate)
         alive = ~(terminated | truncated)
-        memory = (0.8 * memory + np.einsum("nkd,nk->nd", vectors[info["item"]], info["click"])) * alive[:, None]
+        memory = (0.8 * memory + np.einsum("nkd,nk->nd", vectors[info["item"]], info["click"])) * alive[
+            :, None
+        ]
         clicks += int(info["click"].sum())
     assert clicks > 0
     expected = np.einsum("ncd,nd->nc", vectors[observation["candidates"]], memory)
-    found = encoder.context(to_tensors(observation, "cpu")).similar[..., 0].numpy()
+    found = reader(to_tensors(observation, "cpu")).similar[..., 0].numpy()
     ages = observation["history_age"] * env.horizon
     lag = ages[observation["history_age"] < 1].min()  # age of what was consumed in the step before: 0 or 1
     np.testing.assert_allclose(found, expected * 0.8**lag, atol=1e-4)

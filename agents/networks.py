@@ -1,0 +1,186 @@
+"""Networks over the shared scorer: a policy with a value, and item-wise Q-values with a choice model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recworld.agents.facts import FactReader, Facts, Tensors
+from recworld.agents.plackett_luce import HIDDEN
+from recworld.agents.scorer import CandidateScorer, NetworkSettings
+
+if TYPE_CHECKING:
+    from recworld.envs import RecVectorEnv
+
+
+def choice_loss(attraction: Tensor, examined: Tensor, click: Tensor, shown: Tensor) -> Tensor:
+    """Return the cross-entropy of clicks under  P(click in place k) = e_k sigmoid(attraction).
+
+    Args:
+        attraction: (N, K) logits of a click, when noticed.
+        examined: (K,) e_k, probability that place k is noticed.
+        click: (N, K) 0 or 1.
+        shown: (N, K) 0 where the slot was empty: it counts for nothing.
+    """
+    chance = (examined * attraction.sigmoid()).clamp(1e-6, 1 - 1e-6)
+    return nn.functional.binary_cross_entropy(chance, click, weight=shown)
+
+
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer whose weights and biases start at zero."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class SlatePolicyNetwork(nn.Module):
+    """Logits of the candidates and the value of the state.
+
+    logit = scale * (score + correction) / spread + residual
+
+    The residual is learnt by policy gradient. The correction has a scorer of its own and is learnt by supervision, from what
+    the agent observes of the items it shows (`feedback_loss`): it makes the agent-side score a better estimate of the
+    immediate reward, so that what bores is known from thousands of shown items and not from a handful of returns. Both
+    start at zero: an untrained policy is a soft form of greedy on the score. The value reads the mean, the largest and the
+    policy's own average of the candidates' hidden vectors, and the summary of the row.
+
+    Args:
+        env: gives tables, horizon and reward kind.
+        settings: sizes.
+        scale: start of the learned scale; larger is closer to greedy.
+    """
+
+    def __init__(self, env: RecVectorEnv, settings: NetworkSettings, scale: float) -> None:
+        super().__init__()
+        self.reader = FactReader(env, settings.decays)
+        self.scorer = CandidateScorer(self.reader, settings)
+        self.is_click_logit = env.reward_kind == "click"
+        hidden = settings.hidden
+        self.features_dim = hidden  # read by stable_baselines3
+        self.log_scale = nn.Parameter(torch.full((1,), float(np.log(scale))))
+        self.residual = zero_linear(hidden, 1)
+        self.estimator = CandidateScorer(self.reader, settings)
+        self.correction = zero_linear(hidden, 1)
+        self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
+        self.pooled = nn.Linear(3 * hidden + self.reader.num_summary, hidden)
+        self.value = nn.Linear(hidden, 1)
+
+    def estimate(self, facts: Facts) -> Tensor:
+        """Return the corrected score, (N, C), in the score's units."""
+        return facts.score + self.correction(self.estimator(facts, self.reader)).squeeze(-1)
+
+    def forward(self, observation: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (N, C), mask (N, C) bool and value (N, 1)."""
+        facts = self.reader(observation)
+        with torch.no_grad():  # the correction answers to what was observed, not to the policy's gradient
+            estimate = self.estimate(facts)
+            centre = (estimate * facts.mask).sum(1, keepdim=True) / facts.mask.sum(1, keepdim=True).clamp_min(
+                1
+            )
+            estimate = (estimate - centre) / facts.spread
+        hidden = self.scorer(facts, self.reader)  # (N, C, hidden)
+        logits = self.log_scale.exp() * estimate + self.residual(hidden).squeeze(-1)
+        mask = facts.mask[..., None]
+        share = logits.detach().masked_fill(~facts.mask, HIDDEN).softmax(1)
+        parts = (
+            (hidden * mask).sum(1) / mask.sum(1).clamp_min(1),
+            hidden.masked_fill(~mask, -1e3).amax(1),
+            (share[:, None] @ hidden).squeeze(1),
+            facts.summary,
+        )
+        return logits, facts.mask, self.value(nn.functional.silu(self.pooled(torch.cat(parts, 1))))
+
+    def feedback_loss(
+        self, observation: Tensors, slates: Tensor, click: Tensor, shown: Tensor, reward: Tensor
+    ) -> Tensor:
+        """Return how badly the corrected score foretold what followed: cross-entropy of clicks, or squared error of reward.
+
+        Args:
+            observation: B rows of a rollout.
+            slates: (B, K) what was chosen.
+            click: (B, K) 0 or 1.
+            shown: (B, K) 0 where the slot stayed empty.
+            reward: (B,) of the slate; used where the score is no click logit.
+        """
+        estimate = self.estimate(self.reader(observation, slates))  # (B, K)
+        examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
+        if self.is_click_logit:
+            return choice_loss(estimate, examined, click, shown)
+        return nn.functional.mse_loss((examined * estimate * shown).sum(1), reward)
+
+
+@dataclass
+class Looked:
+    """What `SlateQNetwork` says about a slate; see `recworld.agents.dqn`.
+
+    Attributes:
+        mask: (N, K) bool, true where the position may be chosen.
+        baseline: (N,) B(s).
+        item_value: (N, K) Q_i.
+        attraction: (N, K) logit of p.
+        examined: (K,) e_k.
+    """
+
+    mask: Tensor
+    baseline: Tensor
+    item_value: Tensor
+    attraction: Tensor
+    examined: Tensor
+
+
+class SlateQNetwork(nn.Module):
+    """Choice model and item-wise values over one `CandidateScorer`.
+
+    Untrained, the logit of a click is the agent-side click logit (standardised where the score is none) and every click
+    is worth one scaled reward, so the best slate is the greedy one.
+
+    Args:
+        env: gives tables, horizon and reward kind.
+        settings: sizes.
+        reward_scale: what one reward is worth in training.
+    """
+
+    def __init__(self, env: RecVectorEnv, settings: NetworkSettings, reward_scale: float) -> None:
+        super().__init__()
+        self.reader = FactReader(env, settings.decays)
+        self.scorer = CandidateScorer(self.reader, settings)
+        self.is_click_logit = env.reward_kind == "click"
+        self.reward_scale = reward_scale
+        self.slope = nn.Parameter(torch.ones(1))
+        self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
+        self.heads = zero_linear(settings.hidden, 2)
+        with torch.no_grad():
+            self.heads.bias.copy_(torch.tensor([0.0 if self.is_click_logit else -1.5, 1.0]))
+        self.state = nn.Linear(self.reader.num_summary, settings.hidden)
+        self.baseline = nn.Linear(settings.hidden, 1)
+
+    def _items(self, facts: Facts) -> tuple[Tensor, Tensor]:
+        """Return logit of p and Q_i, (N, C) each."""
+        out = self.heads(self.scorer(facts, self.reader))
+        score = facts.score if self.is_click_logit else facts.standard
+        return self.slope * score + out[..., 0], self.reward_scale * out[..., 1]
+
+    def worth(self, observation: Tensors) -> Tensor:
+        """Return p Q_i of every candidate, (N, C); HIDDEN where masked."""
+        facts = self.reader(observation)
+        attraction, value = self._items(facts)
+        return (attraction.sigmoid() * value).masked_fill(~facts.mask, HIDDEN)
+
+    def look(self, observation: Tensors, slates: Tensor) -> Looked:
+        """Return what the network says about slates (N, K)."""
+        facts = self.reader(observation, slates)
+        attraction, value = self._items(facts)
+        baseline = self.baseline(nn.functional.silu(self.state(facts.summary))).squeeze(-1)
+        examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
+        return Looked(facts.mask, baseline, value, attraction, examined)
+
+    def slate_value(self, observation: Tensors, slates: Tensor) -> Tensor:
+        """Return Q(s, A) = B + sum_k e_k p Q_i, (N,); masked positions add nothing."""
+        looked = self.look(observation, slates)
+        worth = looked.examined * looked.attraction.sigmoid() * looked.item_value
+        return looked.baseline + (worth * looked.mask).sum(1)
