@@ -94,6 +94,7 @@ KINDS = {
     "clicks": (RatingScale("click"), {}, 0, 0),
     "one level": (RatingScale("discrete", (3.0,), 3.0, 3.0), {}, 4, 0),
     "smallest": (STARS, {"users": 3, "items": 2, "per_user": 2}, 4, 4),
+    "smallest with exposures": (STARS, {"users": 3, "items": 2, "per_user": 2, "shown": True}, 4, 4),
 }
 
 
@@ -117,7 +118,7 @@ def test_a_world_of_every_kind_of_log(kind, tmp_path):
         assert (np.diff(tables.thresholds, axis=1) > 0).all()
         np.testing.assert_allclose(tables.item_attraction_bias.mean(1), 0, atol=1e-5)
     assert ("rating" in world.report["truth"]) == (scale.kind != "click")
-    source = "exposures" if kind == "exposures" else "consumption"
+    source = "exposures" if "exposures" in kind else "consumption"
     assert world.report["truth"]["attraction"]["source"] == source
     world.save(tmp_path)
     again = World.load(tmp_path)
