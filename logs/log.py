@@ -37,7 +37,7 @@ class RatingScale:
         values = np.asarray(rating, np.float32)
         if self.kind == "click":
             return np.ones_like(values)
-        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2 or 1.0  # one level: 0
         return np.asarray((values - middle) / half, np.float32)
 
     @property
