@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from recworld.cli.main import show_help, wants_help
-from recworld.cli.prepare import prepare, trust_lines
+from recworld.cli.prepare import prepare
 from recworld.cli.settings import FitSettings, resolve_fit
+from recworld.cli.trust import trust_lines
 from recworld.errors import InputError
 from recworld.runs import check_writable
 from recworld.storage import write_folder, write_json
@@ -39,7 +40,7 @@ def fit(words: list[str], prog: str) -> None:
     print(
         f"World {world.name}: {world.num_users:,} users, {world.num_items:,} items, {world.truth.num_members} members"
     )
-    for line in trust_lines(world):
+    for line in trust_lines(world.report):
         print(f"  {line}")
     print(f"Kept in {output} (the whole report: {output / 'report.json'})")
     print(f"Use it: RecVectorEnv(1024, world={json.dumps(str(output))})")

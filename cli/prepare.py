@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from recworld.cli.settings import WorldSource
+from recworld.cli.trust import bias_rmse, trust_lines
 from recworld.encoders.vectors import TextVectors, encode_log
 from recworld.logs.loading import load_log
 from recworld.logs.log import InteractionLog
@@ -60,19 +60,6 @@ def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lam
         world = cached_world(
             log, vectors.user, vectors.item, settings.world, settings.dynamics.settings(), settings.seed
         )
-        for line in trust_lines(world):
+        for line in trust_lines(world.report, bias_rmse(log, settings.seed)):
             say(f"  {line}")
     return Prepared(world, vectors)
-
-
-def trust_lines(world: World) -> list[str]:
-    """Return how far the world's models can be trusted, in words: held-out figures beside their baselines."""
-    return [f"{name}: {value}" for name, value in _figures(world.report) if isinstance(value, int | float)]
-
-
-def _figures(report: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in report.items():
-        if isinstance(value, dict):
-            yield from _figures(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
