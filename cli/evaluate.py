@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from recworld.cli.flags import FlagReader
-from recworld.cli.main import show_help, wants_help
+from recworld.cli.main import show_help, use_threads, wants_help
 from recworld.cli.settings import DynamicsChoice, TrainEnvSettings, TrainSettings, load_settings
 from recworld.errors import InputError, did_you_mean
 from recworld.progress import say
@@ -59,6 +59,7 @@ def evaluate(words: list[str], prog: str) -> None:
     from recworld.cli.comparison import check_names, leaderboard, trained_policy
 
     check_names(others, "policy")
+    use_threads(1)
     made = {run: load_settings(run.settings(), str(run.path / "settings.yaml")) for run in runs}
     first = made[runs[0]] if runs else None
     world, env = _world(options, runs, flags), _env(first, flags)

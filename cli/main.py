@@ -146,3 +146,10 @@ def show_help(model: type[Any], default: Any, prog: str, description: str) -> No
     with contextlib.suppress(SystemExit):
         tyro.cli(model, default=default, args=["--help"], prog=prog, description=description)
     print("\n".join(FLAGS_READ))
+
+
+def use_threads(number: int) -> None:
+    """Let torch compute on so many threads."""
+    import torch
+
+    torch.set_num_threads(number)

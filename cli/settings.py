@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,8 +100,8 @@ class TrainSettings(WorldSource):
     """Algorithm: ppo, dqn, a2c, or a class of your own as module:Class."""
     total_steps: int = Field(400_000, ge=1)
     """User steps of training, the sum over all simulated users."""
-    threads: int | None = Field(None, ge=1)
-    """Threads of torch; the same number gives bit-identical results. None: one per core, at most 8."""
+    threads: int = Field(1, ge=1)
+    """Threads of torch; the same number gives the same bits. More pays for large networks on an idle machine only."""
     checkpoint_seconds: float = Field(15.0, ge=0)
     """Least time between two checkpoints, in seconds; 0: one after every update of the weights."""
     run_dir: str | None = None
@@ -213,8 +212,6 @@ def _complete(settings: W, model: type[W]) -> W:
             values["agent"]["device"] = settings.device
     if isinstance(settings, TrainSettings):
         _choose_members(settings, values)
-        if settings.threads is None:
-            values["threads"] = min(os.cpu_count() or 1, 8)
         if settings.evaluation.every is None:
             values["evaluation"]["every"] = max(1, settings.total_steps // 10)
         values["resume"] = settings.resume

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recworld.cli.main import running, show_help, wants_help
+from recworld.cli.main import running, show_help, use_threads, wants_help
 from recworld.cli.settings import TrainSettings, load_settings, peek, resolve_train, train_settings_type
 from recworld.errors import InputError
 from recworld.logs.log import InteractionLog
@@ -30,7 +30,7 @@ def train(words: list[str], prog: str) -> None:
     resumed = peek(words, "--resume")
     run, settings, world = _resumed(resumed, words) if resumed else _started(words)
     running(str(run.path))
-    _use_threads(settings)
+    use_threads(settings.threads)
     _train(run, settings, world)
     say(f"\nAll in all {time.perf_counter() - start:.0f} s.")
     print(_next_commands(run, settings, prog))
@@ -111,12 +111,6 @@ def _check_sizes(settings: TrainSettings, log: InteractionLog) -> None:
         raise InputError(
             f"--env.slate-size got {env.slate_size}: at most the {width} candidates can be shown."
         )
-
-
-def _use_threads(settings: TrainSettings) -> None:
-    import torch
-
-    torch.set_num_threads(int(settings.threads or 1))
 
 
 def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:
