@@ -275,7 +275,8 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
             self.policy.optimizer.step()
             polyak_update(self.policy.network.parameters(), self.policy.target.parameters(), self.tau)
             self._n_updates += 1
-        if self.num_timesteps - self.reported >= self.settings.report_every:
+        due = self.num_timesteps - self.reported >= self.settings.report_every
+        if due or self.num_timesteps >= self._total_timesteps:
             self.reported = self.num_timesteps
             self.logger.record("loss/value", error.item())
             self.logger.record("loss/choice", entropy.item())

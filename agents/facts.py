@@ -36,7 +36,7 @@ class Facts:
         standard: (N, C) the same, standardised within the row's mask, 0 where masked.
         spread: (N, 1) standard deviation of the row's unmasked scores, above zero.
         similar: (N, C, S) text similarities: sums over the episode that decay at each rate, mean over the episode, mean over
-            the history by feedback, largest in the episode, and to the candidates that score best (how crowded its corner is).
+            the history by feedback, largest in the episode, and to the candidates that score best (a crowded corner).
         levels: (N, C, 3) of the score.
         summary: (N, B) facts about the row as a whole: time, score level, what was consumed and liked lately, and the
             similarities of what scores best.

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
 
 
+ESTIMATE = "estimate"
+"""Key beside the observation's own, under which a rollout keeps `SlatePolicyNetwork.standard_estimate`."""
+
+
 def choice_loss(attraction: Tensor, examined: Tensor, click: Tensor, shown: Tensor) -> Tensor:
     """Return the cross-entropy of clicks under  P(click in place k) = e_k sigmoid(attraction).
 
@@ -74,15 +78,21 @@ class SlatePolicyNetwork(nn.Module):
         """Return the corrected score, (N, C), in the score's units."""
         return facts.score + self.correction(self.estimator(facts, self.reader)).squeeze(-1)
 
+    @torch.no_grad()  # the correction answers to what was observed, not to the policy's gradient
+    def standard_estimate(self, facts: Facts) -> Tensor:
+        """Return the corrected score in standard deviations of the row's own scores, (N, C)."""
+        estimate, count = self.estimate(facts), facts.mask.sum(1, keepdim=True).clamp_min(1)
+        return (estimate - (estimate * facts.mask).sum(1, keepdim=True) / count) / facts.spread
+
     def forward(self, observation: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (N, C), mask (N, C) bool and value (N, 1)."""
+        """Return logits (N, C), mask (N, C) bool and value (N, 1).
+
+        Args:
+            observation: of either form; under `ESTIMATE` may stand the (N, C) of `standard_estimate`, which does not
+                change while the policy learns from one rollout.
+        """
         facts = self.reader(observation)
-        with torch.no_grad():  # the correction answers to what was observed, not to the policy's gradient
-            estimate = self.estimate(facts)
-            centre = (estimate * facts.mask).sum(1, keepdim=True) / facts.mask.sum(1, keepdim=True).clamp_min(
-                1
-            )
-            estimate = (estimate - centre) / facts.spread
+        estimate = observation[ESTIMATE] if ESTIMATE in observation else self.standard_estimate(facts)
         hidden = self.scorer(facts, self.reader)  # (N, C, hidden)
         logits = self.log_scale.exp() * estimate + self.residual(hidden).squeeze(-1)
         mask = facts.mask[..., None]

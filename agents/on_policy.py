@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from recworld.agents.facts import Tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin
-from recworld.agents.networks import SlatePolicyNetwork
+from recworld.agents.networks import ESTIMATE, SlatePolicyNetwork
 from recworld.agents.plackett_luce import PlackettLuce
 
 
@@ -91,9 +92,18 @@ class SlatePolicy(ActorCriticPolicy):
 class RolloutBuffer(DictRolloutBuffer):
     """The buffer of Stable-Baselines3 with minibatches drawn from a generator of its own."""
 
-    def __init__(self, *args: Any, random: np.random.Generator, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Dict,
+        *args: Any,
+        random: np.random.Generator,
+        **kwargs: Any,
+    ) -> None:
         self.random = random
-        super().__init__(*args, **kwargs)
+        estimate = spaces.Box(-np.inf, np.inf, observation_space["action_mask"].shape, np.float32)
+        kept = spaces.Dict({**observation_space.spaces, ESTIMATE: estimate})
+        super().__init__(buffer_size, kept, *args, **kwargs)
 
     def reset(self) -> None:
         """Empty the buffer."""
@@ -182,12 +192,15 @@ class OnPolicyMixin(BorderMixin):
         if self.stopped:
             return False
         self.policy.set_training_mode(False)
+        network: SlatePolicyNetwork = self.policy.features_extractor
         rollout_buffer.reset()
         callback.on_rollout_start()
         for _ in range(n_rollout_steps):
             with torch.no_grad():
                 tensors = obs_as_tensor(self._last_obs, self.device)
+                tensors[ESTIMATE] = network.standard_estimate(network.reader(tensors))
                 actions, values, log_probs = self.policy(tensors)
+            seen = {**self._last_obs, ESTIMATE: tensors[ESTIMATE].cpu().numpy()}
             actions = actions.cpu().numpy()
             new_obs, rewards, dones, infos = env.step(actions)
             self.num_timesteps += env.num_envs
@@ -203,7 +216,7 @@ class OnPolicyMixin(BorderMixin):
             if limit and self.gamma > 0:
                 rewards[limit] += self.gamma * self._final_values(info["final_obs"], limit)
             rollout_buffer.add(
-                self._last_obs,
+                seen,
                 actions.reshape(env.num_envs, -1),
                 rewards,
                 self._last_episode_starts,

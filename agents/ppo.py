@@ -24,7 +24,7 @@ class OnPolicySettings(LearnerSettings):
 
     n_steps: int = Field(32, ge=1)
     """Steps of every user between two updates."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     """Step size at the start."""
     learning_rate_end: float = Field(0.1, ge=0, le=1)
     """Share of the step size that is left at the end; it falls linearly."""
@@ -43,14 +43,14 @@ class OnPolicySettings(LearnerSettings):
     feedback_epochs: int = Field(2, ge=0)
     """Passes over each rollout in which the agent-side score is corrected by what was observed (clicks, rewards) of the
     items shown. 0 leaves learning to the policy gradient alone."""
-    start_scale: float = Field(2.0, gt=0)
+    start_scale: float = Field(3.0, gt=0)
     """Sharpness of the untrained policy: logits per standard deviation of the agent-side score."""
 
 
 class PPOSettings(OnPolicySettings):
     """Settings of PPO."""
 
-    batch_size: int = Field(512, ge=2)
+    batch_size: int = Field(256, ge=2)
     """States per gradient step."""
     n_epochs: int = Field(4, ge=1)
     """Passes over each rollout."""

@@ -38,7 +38,7 @@ def test_it_finds_the_items_that_are_clicked(
 ) -> None:
     agent = DQNAgent(known_env(slate_size=size), 0, **FAST)
     before = reward_per_step(agent, known_env(slate_size=size))
-    agent.learn(known_env(slate_size=size), 2400)
+    agent.learn(known_env(slate_size=size), 1600)
     assert before < 0.6 * size
     assert reward_per_step(agent, known_env(slate_size=size)) > 0.95 * size
     assert reward_per_step(agent, known_env(num_envs=7, slate_size=size, num_candidates=24)) > 0.95 * size
@@ -46,8 +46,8 @@ def test_it_finds_the_items_that_are_clicked(
 
 def test_worth_counts_the_future(known_env: Callable[..., RecVectorEnv]) -> None:
     """Every good slate is clicked for sure, so with T steps to go the value is sum gamma^t times the clicks per step."""
-    agent = DQNAgent(known_env(), 0, gamma=0.5, reward_scale=1.0, tau=0.05, **FAST)
-    agent.learn(known_env(), 4800)
+    agent = DQNAgent(known_env(), 0, gamma=0.5, reward_scale=1.0, tau=0.1, **FAST)
+    agent.learn(known_env(num_envs=32), 5000)
     env = known_env()
     observation, _ = env.reset(seed=3)
     tensors = {name: torch.as_tensor(array) for name, array in observation.items()}

@@ -30,25 +30,50 @@ def test_an_untrained_policy_is_greedy_on_the_score(small_env: Callable[..., Rec
         np.testing.assert_array_equal(agent.act(observation), greedy_slates(env, observation))
 
 
-@pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("gamma", [0.0, 0.9])
+@pytest.mark.parametrize(
+    ("size", "gamma", "feedback_epochs", "steps"),
+    [(1, 0.9, 0, 2400), (2, 0.0, 0, 2400), (1, 0.0, 2, 960), (2, 0.9, 2, 960)],
+)
 def test_ppo_finds_the_items_that_are_clicked(
-    size: int, gamma: float, known_env: Callable[..., RecVectorEnv], reward_per_step: Callable[..., float]
+    size: int,
+    gamma: float,
+    feedback_epochs: int,
+    steps: int,
+    known_env: Callable[..., RecVectorEnv],
+    reward_per_step: Callable[..., float],
 ) -> None:
-    agent = PPOAgent(known_env(slate_size=size), 0, gamma=gamma, **FAST)
+    agent = PPOAgent(known_env(slate_size=size), 0, gamma=gamma, feedback_epochs=feedback_epochs, **FAST)
     before = reward_per_step(agent, known_env(slate_size=size))
-    agent.learn(known_env(slate_size=size), 2400)
+    agent.learn(known_env(slate_size=size), steps)
     assert before < 0.6 * size
     assert reward_per_step(agent, known_env(slate_size=size)) > 0.95 * size
     wider = known_env(num_envs=7, slate_size=size, num_candidates=24)
     assert reward_per_step(agent, wider) > 0.95 * size
 
 
+def test_the_score_is_corrected_by_rewards_where_it_is_no_click_logit(
+    known_env: Callable[..., RecVectorEnv], reward_per_step: Callable[..., float], good_items: Any
+) -> None:
+    """Of the slate's reward alone (here: clicks under another name), the estimator finds each item's share."""
+    mixed = {"click": 1.0, "rating": 0.0}
+    agent = PPOAgent(known_env(reward=mixed), 0, feedback_epochs=8, start_scale=0.5, **FAST)
+    assert not agent.network.is_click_logit
+    agent.learn(known_env(reward=mixed), 1600)
+    assert reward_per_step(agent, known_env(reward=mixed)) > 1.9
+    observation, _ = known_env(reward=mixed).reset(seed=4)
+    with torch.no_grad():
+        facts = agent.network.reader({name: torch.as_tensor(array) for name, array in observation.items()})
+        estimate = agent.network.estimate(facts).numpy()
+    good = good_items[observation["candidates"]]
+    assert abs(estimate[good].mean() - 1.0) < 0.25
+    assert estimate[good].mean() - estimate[~good].mean() > 0.7
+
+
 def test_a2c_finds_the_items_that_are_clicked(
     known_env: Callable[..., RecVectorEnv], reward_per_step: Callable[..., float]
 ) -> None:
     agent = A2CAgent(known_env(), 0, n_steps=5, learning_rate=5e-3)
-    agent.learn(known_env(), 6000)
+    agent.learn(known_env(), 3200)
     assert reward_per_step(agent, known_env()) > 1.9
 
 
@@ -56,7 +81,7 @@ def test_features_observations_train_too(
     known_env: Callable[..., RecVectorEnv], reward_per_step: Callable[..., float]
 ) -> None:
     agent = PPOAgent(known_env(observation="features"), 0, **FAST)
-    agent.learn(known_env(observation="features"), 2400)
+    agent.learn(known_env(observation="features"), 960)
     assert reward_per_step(agent, known_env(observation="features")) > 1.9
     assert reward_per_step(agent, known_env(observation="ids")) > 1.9
 

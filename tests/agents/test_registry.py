@@ -132,7 +132,9 @@ def test_broken_run_folders_are_told(tmp_path: Path, small_env: Callable[..., Re
 def test_names_cost_nothing() -> None:
     """Importing the agents' names loads neither torch nor the compiler."""
     heavy = "('torch', 'numba', 'stable_baselines3', 'transformers')"
-    code = f"import sys, recworld.agents as a; a.AGENTS.names(); a.check_agent; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        f"import sys, recworld.agents as a; a.AGENTS.names(); print([m for m in {heavy} if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
     assert {"ppo", "dqn", "a2c", "oracle", "static"} <= set(AGENTS.names())
