@@ -52,7 +52,7 @@ def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
             (path / name).mkdir()
             part.save(path / name)
 
-    stem = f"{Path(settings.dataset).stem}-{settings.algo.rpartition(':')[2]}"
+    stem = f"{Path(settings.dataset).stem}-{_short(settings.algo)}"
     run = RunFolder.create(settings.model_dump(mode="json"), fill, folder, stem)
     say(f"\nRun: {run.path}")
     return run, settings, prepared.world
@@ -131,11 +131,16 @@ def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:
         session.train(lines)
     with stage("Comparison: test users, in the world of training and in one that training never met"):
         board = comparison.leaderboard(
-            {settings.algo: session.agent}, evaluation.baselines, world, options, members,
+            {_short(settings.algo): session.agent}, evaluation.baselines, world, options, members,
             users="test", episodes=evaluation.episodes, seed=settings.seed,
         )  # fmt: skip
         board.save(run.evaluation)
     print(board.text())
+
+
+def _short(algo: str) -> str:
+    """Return the name of an algorithm in tables and folders: that of the class for one of the user's own."""
+    return algo.rpartition(":")[2]
 
 
 def _next_commands(run: RunFolder, settings: TrainSettings, prog: str) -> str:
