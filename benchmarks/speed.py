@@ -95,9 +95,7 @@ def main() -> None:
         world = World.load(Path(arguments.world))
     else:
         world = bundled_world(943, 1682, width=64, factors=16, members=2)
-    print(
-        f"world: {world.name}, U = {world.num_users}, I = {world.num_items}, D = {world.vector_width}, F = {world.truth.taste.shape[2]}"
-    )
+    print(f"world: {world.name}, U = {world.num_users}, I = {world.num_items}, D = {world.vector_width}")
     print(f"load average at the start: {os.getloadavg()[0]:.1f}")
     print(f"{'setting':44} {'steps/s (wall)':>16} {'steps/CPU-s':>14} {'spread':>9}")
     for n, candidates, slate, form, calls in (

@@ -21,5 +21,6 @@ def render_slate(world: World, info: dict[str, Any], n: int) -> str:
         if info["click"][n, k]:
             did = f"  <- rated {info['rating'][n, k]:g}" if info["has_rating"][n, k] else "  <- clicked"
         lines.append(f"  {k + 1}. {what}{did}")
-    feeling = f"satisfaction {info['satisfaction'][n]:.2f}, boredom {info['boredom'][n]:.2f}, taste moved {info['taste_shift'][n]:.2f}"
+    mood = f"satisfaction {info['satisfaction'][n]:.2f}, boredom {info['boredom'][n]:.2f}"
+    feeling = f"{mood}, taste moved {info['taste_shift'][n]:.2f}"
     return "\n".join([*lines, f"  {feeling}"])

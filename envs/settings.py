@@ -17,7 +17,7 @@ class EnvSettings(Settings):
     num_candidates: int = Field(100, ge=1)
     """C, items to choose from in each step (I with candidates "all")."""
     candidates: Literal["random", "popular", "all", "retrieved"] = "random"
-    """Where candidates come from: at random, the most popular, the whole catalogue, or the best by the recommender's estimate."""
+    """At random, the most popular, the whole catalogue, or the best by the recommender's own estimate."""
     observation: Literal["ids", "features"] = "ids"
     """Item numbers to look up in `env.tables`, or the text vectors themselves."""
     reward: str | dict[str, float] = "click"

@@ -60,7 +60,7 @@ class RecEnv(gym.Env[Observation, Any]):
         observation, reward, terminated, truncated, info = self.vector.step(batch)
         return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """Return the last slate in words ("ansi" only)."""
         text = self.vector.render()
         return None if text is None else text[0]

@@ -81,6 +81,6 @@ def check_options(options: dict[str, Any], n: int, users: int) -> None:
         mask = np.asarray(options["reset_mask"])
         if mask.dtype != np.bool_ or mask.shape != (n,) or not mask.any():
             raise InputError(
-                f"The option 'reset_mask' must be {n} truth values, one of them true at least. Got {options['reset_mask']!r} instead."
+                f"The option 'reset_mask' must be {n} truth values, some true. Got {options['reset_mask']!r}."
             )
         options["reset_mask"] = mask

@@ -15,10 +15,11 @@ from recworld.envs.render import render_slate
 from recworld.envs.rewards import RewardSpec, make_reward
 from recworld.envs.settings import EnvSettings
 from recworld.envs.tables import EnvTables
+from recworld.envs.worlds import resolve_world
 from recworld.errors import InputError
 from recworld.settings import validate
 from recworld.simulators import state as st
-from recworld.simulators.dynamics import DynamicsSettings, dynamics_preset
+from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.state import Happened, Seen
 from recworld.simulators.user import UserSimulator
 from recworld.simulators.world import World
@@ -142,7 +143,8 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         self.action_space = batch_space(self.single_action_space, n)
         self.members = members
         self._rows = np.arange(n)
-        self._seed, self._first_seed = None, seed
+        self._seed: int | None = None
+        self._first_seed = seed
         self._started = False
         self._last: tuple[Observation, dict[str, Any]] | None = None
 
@@ -291,7 +293,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         reward = np.array(given, np.float64)
         if reward.shape != (self.num_envs,) or not np.isfinite(reward).all():
             raise InputError(
-                f"The reward function {self._reward.name!r} must return ({self.num_envs},) finite numbers. Got {given!r} instead."
+                f"The reward function {self._reward.name!r} must return ({self.num_envs},) finite numbers. Got {given!r}."
             )
         return reward
 
@@ -363,51 +365,12 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         self._started = True
         return self._observation(self.simulator.observe())
 
-    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[str, ...] | None:
         """Return, for each user, the last slate in words, what the user did and how they feel ("ansi" only)."""
         if self.render_mode is None:
-            gym.logger.warn(
-                "render() was called without a render_mode; pass render_mode='ansi' when making the environment."
-            )
+            gym.logger.warn("render() needs render_mode='ansi', given when the environment is made.")
             return None
         if self._last is None:
             raise InputError("Call reset before render.")
         info = self._last[1].get("final_info", self._last[1])
         return tuple(render_slate(self.world, info, n) for n in range(self.num_envs))
-
-
-def resolve_world(
-    world: World | str | None,
-    dynamics: DynamicsSettings | dict[str, Any] | str | None,
-    members: list[int] | None,
-) -> World:
-    """Return the world an environment is to run on.
-
-    Raises:
-        InputError: no such folder, preset or member.
-    """
-    from pathlib import Path
-
-    if world is None:
-        from recworld.simulators.bundled import bundled_world
-
-        found = bundled_world()
-    elif isinstance(world, World):
-        found = world
-    elif isinstance(world, str | Path):
-        found = World.load(Path(world))
-    else:
-        raise InputError(
-            f"world must be a World, the folder of one, or None. Got {type(world).__name__} instead."
-        )
-    if members is not None:
-        found = found.with_members(list(members))
-    if isinstance(dynamics, str):
-        dynamics = dynamics_preset(dynamics)
-    elif isinstance(dynamics, dict):
-        dynamics = validate(DynamicsSettings, dynamics, "dynamics")
-    elif dynamics is not None and not isinstance(dynamics, DynamicsSettings):
-        raise InputError(
-            f"dynamics must be a preset's name or settings. Got {type(dynamics).__name__} instead."
-        )
-    return found if dynamics is None else found.with_dynamics(dynamics)

@@ -1,7 +1,7 @@
 """What a simulated user does with a slate, and how that changes them; compiled.
 
-Every function works on one user and reads nothing of the others, so a user's episode does not depend on N. The equations
-are those of the class docstring of `UserSimulator`; a plain NumPy form stands in the tests. The arguments are the same throughout:
+Every function works on one user and reads nothing of the others, so a user's episode does not depend on N. The
+equations are those of the class docstring of `UserSimulator`; a plain NumPy form stands in the tests. Arguments:
 
     x, w      tables: one blob of floats, one of integers         f, b    rows of what changes, flat: floats, integers
     p, q      parameters: floats, integers                        fo, bo  offset of this user's row in f and in b
@@ -81,14 +81,14 @@ def place_slate(b: Any, q: Any, bo: int, n: int, action: Any, ri: Any) -> None:
 
 
 @inner
-def bored(x: Any, f: Any, p: Any, q: Any, fo: int, i: int) -> float:
+def bored(x: Any, f: Any, p: Any, q: Any, fo: int, i: int) -> Any:
     """Return b_i = 1 - exp(-max(0, <v_i, s>) / s0)."""
     near = dot(f, fo + q[st.S_MEMORY], x, q[st.T_TEXT] + i * q[st.I_D], q[st.I_D])
     return 1.0 - math.exp(-near / p[st.P_SCALE]) if near > 0.0 else 0.0
 
 
 @inner
-def attraction(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float) -> float:
+def attraction(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float) -> Any:
     """Return the logit with which a noticed item is taken up."""
     m, fr, width = np.int64(b[bo + st.MEMBER]), q[st.I_FR], q[st.I_F]
     row = m * q[st.I_ITEMS] + i
@@ -100,7 +100,7 @@ def attraction(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int,
 
 
 @inner
-def rating_predictor(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float) -> float:
+def rating_predictor(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float) -> Any:
     """Return eta of the current taste, less boredom."""
     m = np.int64(b[bo + st.MEMBER])
     row = m * q[st.I_ITEMS] + i
@@ -110,7 +110,7 @@ def rating_predictor(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i
 
 
 @inner
-def rate(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float, key: Any) -> float:
+def rate(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull: float, key: Any) -> Any:
     """Draw the rating of a taken item, its error correlated with the click's by rho; `key` is the step's."""
     person = np.int64(b[bo + st.MEMBER]) * q[st.I_USERS] + b[bo + st.USER]
     error, rho = rnd.normal_quantile(rnd.uniform(key, rnd.RATING, i)), p[st.P_RHO]
@@ -133,7 +133,7 @@ def rate(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, dull:
 @inner
 def examine(
     x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, key: Any, ri: Any, dull: Any
-) -> float:
+) -> Any:
     """Decide which shown items are clicked; `dull[k]` receives the boredom of slot k. Return the mean boredom."""
     items, kind, clicks = q[st.I_ITEMS], q[st.I_EXAMINATION], st.R_INT_HEAD + q[st.I_K]
     seen, total, noticed, looking, choice = 0, 0.0, 1.0, True, -1
@@ -226,7 +226,7 @@ def fold_in(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, i: int, va
 @inner
 def answer(
     x: Any, f: Any, b: Any, p: Any, q: Any, n: int, fo: int, bo: int, key: Any, ri: Any, rf: Any, dull: Any
-) -> float:
+) -> Any:
     """Clicks, ratings and what each taken item changes; returns the sum of liking. `key` is the step's."""
     k_size, items_at = q[st.I_K], st.R_INT_HEAD
     rf[n, st.R_BOREDOM] = examine(x, f, b, p, q, n, fo, bo, key, ri, dull)
@@ -236,7 +236,7 @@ def answer(
     for k in range(k_size):
         rf[n, st.R_FLOAT_HEAD + k] = 0.0
         if ri[n, items_at + k_size + k] == 1:
-            feedback = np.float32(1.0)
+            feedback: Any = np.float32(1.0)
             if q[st.I_SCALE] != 0:
                 value = rate(x, f, b, p, q, fo, bo, np.int64(ri[n, items_at + k]), dull[k], key)
                 rf[n, st.R_FLOAT_HEAD + k] = value
@@ -296,7 +296,7 @@ def idle(f: Any, q: Any, n: int, fo: int, ri: Any, rf: Any) -> None:
 
 
 @inner
-def true_worth(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, item: int) -> float:
+def true_worth(x: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, item: int) -> Any:
     """Return the true expected immediate reward of an item in the first position."""
     dull = bored(x, f, p, q, fo, item)
     chance = sigmoid(attraction(x, f, b, p, q, fo, bo, item, dull))

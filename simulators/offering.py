@@ -17,13 +17,12 @@ from recworld.simulators import random as rnd
 from recworld.simulators import state as st
 from recworld.simulators.stretch import copy, dot, inner, sigmoid
 
-
 MAX_SCORE = 50.0
 """Bound of the click logit in an observation."""
 
 
 @inner
-def _bit(item: int) -> int:
+def _bit(item: int) -> Any:
     return (item * 40503 + (item >> 11)) & (st.FILTER_WORDS * 32 - 1)
 
 
@@ -35,7 +34,7 @@ def filter_add(b: Any, at: int, item: int) -> None:
 
 
 @inner
-def was_consumed(w: Any, b: Any, q: Any, bo: int, item: int) -> bool:
+def was_consumed(w: Any, b: Any, q: Any, bo: int, item: int) -> Any:
     """Return whether the user took the item in this episode or in the early log; the filter answers most calls."""
     bit = _bit(item)
     if (b[np.uint64(bo + q[st.S_FILTER] + (bit >> 5))] >> np.int32(bit & 31)) & 1 == 0:
@@ -58,7 +57,7 @@ def was_consumed(w: Any, b: Any, q: Any, bo: int, item: int) -> bool:
 
 
 @inner
-def agent_logit(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
+def agent_logit(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> Any:
     """Return the recommender's estimate of the click logit."""
     gr, g = q[st.I_GR], q[st.I_G]
     logit = dot(f, fo + q[st.S_AGENT] + gr, x, q[st.T_AGENT_ITEM] + i * g + gr, g - gr)
@@ -66,14 +65,14 @@ def agent_logit(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
 
 
 @inner
-def agent_eta(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> float:
+def agent_eta(x: Any, f: Any, q: Any, fo: int, u: int, i: int) -> Any:
     """Return the recommender's estimate of the rating."""
     eta = dot(f, fo + q[st.S_AGENT], x, q[st.T_AGENT_ITEM] + i * q[st.I_G], q[st.I_GR])
     return eta + x[q[st.T_AGENT_USER_RATING] + u] + x[q[st.T_AGENT_ITEM_RATING] + i]
 
 
 @inner
-def agent_score(x: Any, f: Any, p: Any, q: Any, fo: int, u: int, i: int) -> float:
+def agent_score(x: Any, f: Any, p: Any, q: Any, fo: int, u: int, i: int) -> Any:
     """Return the click logit, or the expected reward of a noticed item where ratings count."""
     logit = agent_logit(x, f, q, fo, u, i)
     if q[st.I_SCORE_RATING] == 0:
@@ -85,7 +84,7 @@ def agent_score(x: Any, f: Any, p: Any, q: Any, fo: int, u: int, i: int) -> floa
 
 
 @inner
-def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, marks: Any) -> int:
+def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, marks: Any) -> Any:
     """Fill the candidates with distinct random items that were not consumed; return how many were found.
 
     `marks` starts as a copy of the user's filter and takes up each candidate, so a clear bit says at once that an item is
@@ -131,7 +130,7 @@ def sift(scores: Any, chosen: Any, size: int, score: float, item: int) -> None:
 @inner
 def retrieve(
     x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, fo: int, bo: int, scores: Any, chosen: Any
-) -> int:
+) -> Any:
     """Fill the candidates with the best items by the recommender's estimate, best first: a heap of size C."""
     want, size, u, out = q[st.I_C], 0, np.int64(b[bo + st.USER]), bo + q[st.S_CANDIDATES]
     for place in range(want):
@@ -168,7 +167,8 @@ def offer(
 ) -> None:
     """Choose the candidates of the coming step; `key` is the episode's."""
     items, want, kind = q[st.I_ITEMS], q[st.I_C], q[st.I_CANDIDATES]
-    out, found = bo + q[st.S_CANDIDATES], 0
+    out = bo + q[st.S_CANDIDATES]
+    found: Any = 0
     if kind == 0:
         found = draw_random(w, b, q, bo, rnd.child_key(key, b[bo + st.STEP]), marks)
     elif kind == 1:

@@ -45,7 +45,7 @@ def solve_intercept(tables: ResponseTables, share: float, base_rate: float) -> F
 
 
 def assumptions(world: World) -> tuple[float, float | None]:
-    """Return (share of popularity that is attraction, base click rate or None for the fitted one) as they apply to a world."""
+    """Return the share of popularity that is attraction, and the base click rate (None: the fitted one), of a world."""
     share, rate = world.dynamics.popularity_share, world.dynamics.base_click_rate
     if share is None:
         share = 1.0 if world.attraction_known else ASSUMED_POPULARITY_SHARE

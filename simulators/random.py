@@ -9,6 +9,7 @@ meet the same luck wherever they show the same item to the same user in the same
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, uint64
@@ -26,7 +27,7 @@ USER, MEMBER, FRAILTY, CANDIDATE, CLICK, RATING, LEAVE, NO_CLICK = 1, 2, 3, 4, 5
 
 
 @_inner
-def mix(x: uint64) -> uint64:
+def mix(x: uint64) -> Any:
     """Return SplitMix64's output for the 64-bit counter `x`."""
     z = uint64(x)
     z = (z ^ (z >> _S30)) * _M1
@@ -35,37 +36,37 @@ def mix(x: uint64) -> uint64:
 
 
 @_inner
-def stream_key(seed: uint64, stream: uint64) -> uint64:
+def stream_key(seed: uint64, stream: uint64) -> Any:
     """Return the key of a stream of a seed."""
     return mix(mix(uint64(seed) + GOLDEN) ^ (uint64(stream) * PURPOSE + GOLDEN))
 
 
 @_inner
-def child_key(key: uint64, number: int) -> uint64:
+def child_key(key: uint64, number: int) -> Any:
     """Return the key of an episode of a stream, or of a step of an episode."""
     return mix(uint64(key) + uint64(number + 1) * GOLDEN)
 
 
 @_inner
-def bits(key: uint64, purpose: int, slot: int) -> uint64:
+def bits(key: uint64, purpose: int, slot: int) -> Any:
     """Return 64 random bits for (key, purpose, slot)."""
     return mix(uint64(key) + uint64(purpose) * PURPOSE + uint64(slot) * SLOT)
 
 
 @_inner
-def uniform(key: uint64, purpose: int, slot: int) -> float:
+def uniform(key: uint64, purpose: int, slot: int) -> Any:
     """Return a float64 in the open interval (0, 1), on the grid of 2^-24 steps plus half a step."""
     return (float(bits(key, purpose, slot) >> _S40) + 0.5) * (1.0 / 16777216.0)
 
 
 @_inner
-def below(key: uint64, purpose: int, slot: int, n: int) -> int:
+def below(key: uint64, purpose: int, slot: int, n: int) -> Any:
     """Return an integer in [0, n), n < 2^32, by multiplication of the upper 32 bits (bias below n / 2^32)."""
     return np.int64(((bits(key, purpose, slot) >> np.uint64(32)) * uint64(n)) >> np.uint64(32))
 
 
 @_inner
-def normal_quantile(p: float) -> float:
+def normal_quantile(p: float) -> Any:
     """Return the standard normal quantile of `p` in (0, 1), absolute error below 2e-9.
 
     Start from a central or tail approximation by Hastings (Abramowitz and Stegun 1964, 26.2.23, error below 4.5e-4),
@@ -84,6 +85,6 @@ def normal_quantile(p: float) -> float:
 
 
 @_inner
-def normal_cdf(x: float) -> float:
+def normal_cdf(x: float) -> Any:
     """Return the standard normal distribution function."""
     return 0.5 * math.erfc(-x * 0.7071067811865476)

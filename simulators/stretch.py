@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 """Reordering of sums only: NaN and infinity keep their meaning."""
 
 inner = njit(
     nogil=True, fastmath=FAST, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
 )
-"""Inner functions allocate nothing, so the reference counting of arrays is switched off (`_nrt`): it costs more than the step."""
+"""Inner functions allocate nothing, so the reference counting of arrays is off (`_nrt`): it costs more than the step."""
 
 
 @inner
-def dot(a: Any, i: int, b: Any, j: int, width: int) -> float:
+def dot(a: Any, i: int, b: Any, j: int, width: int) -> Any:
     """Return the scalar product of two stretches of flat arrays."""
     # Unsigned places: a signed one may count from the end, and testing for that would keep the loop from being vectorised.
     i_, j_ = np.uint64(i), np.uint64(j)
@@ -30,7 +29,7 @@ def dot(a: Any, i: int, b: Any, j: int, width: int) -> float:
 
 
 @inner
-def apart(a: Any, i: int, b: Any, j: int, width: int) -> float:
+def apart(a: Any, i: int, b: Any, j: int, width: int) -> Any:
     """Return the squared distance of two stretches of flat arrays."""
     i_, j_ = np.uint64(i), np.uint64(j)
     total = np.float32(0.0)
@@ -64,6 +63,6 @@ def copy(a: Any, i: int, b: Any, j: int, width: int) -> None:
 
 
 @inner
-def sigmoid(x: float) -> float:
+def sigmoid(x: float) -> Any:
     """Return 1 / (1 + exp(-x))."""
     return 1.0 / (1.0 + math.exp(-x))

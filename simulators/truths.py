@@ -121,12 +121,9 @@ def draw_log(
     simulator.set_episode(rows, 0)
     simulator.begin(rows, simulator.new_seen())
     fr = truth.rating_width
-    score = policy_score(
-        truth.taste[:, fr:] @ truth.item[:, fr:].T.astype(np.float64),
-        truth.item_attraction_bias,
-        settings,
-        rng,
-    )
+    personal = np.asarray(truth.taste[:, fr:] @ truth.item[:, fr:].T, np.float64)
+    popularity = np.asarray(truth.item_attraction_bias, np.float64)
+    score = policy_score(personal, popularity, settings, rng)
     book, taken, counts = LogBook(), np.zeros((users, items), np.bool_), np.zeros(users, np.int64)
     # Every user is shown slates until most have consumed their share; nobody waits for the last.
     for _ in range(40 * settings.consumptions):

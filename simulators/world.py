@@ -84,7 +84,11 @@ class World:
         )
 
     def _meta_text(self) -> str:
-        return repr(self.scale) + self.dynamics.fingerprint_text() + f"{self.truth.rating_width} {self.attraction_known}"
+        return (
+            repr(self.scale)
+            + self.dynamics.fingerprint_text()
+            + f"{self.truth.rating_width} {self.attraction_known}"
+        )
 
     def users(self, split: str) -> IntArray:
         """Return the user numbers of "train", "validation", "test" or "all".

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
 from recworld.envs import RecEnv, RecVectorEnv, Sb3VecEnv, WishedItemVectorWrapper, WishedItemWrapper
 from recworld.errors import InputError
 from recworld.logs import RatingScale
 from recworld.simulators import bundled_world
-from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 WORLD = bundled_world(60, 150, width=12, factors=4)
 CLICK_WORLD = bundled_world(40, 90, width=12, factors=4, scale=RatingScale("click"))

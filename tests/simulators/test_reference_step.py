@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hyp
+from scipy.special import ndtri
+
 from recworld.envs import RecVectorEnv
 from recworld.logs import RatingScale
 from recworld.simulators import DynamicsSettings, bundled_world
-from scipy.special import ndtri
 
 MASK = (1 << 64) - 1
 GOLDEN, PURPOSE, SLOT = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95, 0xDA942042E4DD58B5
@@ -107,10 +108,8 @@ class ReferenceUser:
         start = below(key, CANDIDATE, -1, self.w.num_items)
         limit = 4 * self.c + 64
         while len(found) < self.c and draw < limit + self.w.num_items:
-            if draw < limit:
-                item = below(key, CANDIDATE, draw, self.w.num_items)
-            else:
-                item = (start + draw) % self.w.num_items
+            drawn = below(key, CANDIDATE, draw, self.w.num_items)
+            item = drawn if draw < limit else (start + draw) % self.w.num_items
             draw += 1
             if item not in found and item not in self.taken:
                 found.append(item)
@@ -130,7 +129,7 @@ class ReferenceUser:
         return r.user_rating_bias[0, self.u] + r.item_rating_bias[0, i] + self.y[:fr] @ r.item[0, i, :fr]
 
     def show(self, positions):
-        t, d, m, u, k = self.w.truth, self.d, self.m, self.u, self.k
+        t, d, m, u = self.w.truth, self.d, self.m, self.u
         fr, key, slate = t.rating_width, child(self.episode_key, self.step), []
         for position in positions:
             item = self.candidates[position] if 0 <= position < self.c else self.w.num_items

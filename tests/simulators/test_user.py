@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hyp
+from scipy import stats
+
 from recworld.envs import RecVectorEnv
 from recworld.simulators import DynamicsSettings, bundled_world, dynamics_preset
 from recworld.simulators import random as rnd
 from recworld.simulators.prepare import solve_intercept
 from recworld.simulators.state import FLOAT_HEAD
-from scipy import stats
 
 WORLD = bundled_world(200, 300, width=16, factors=6)
 STATIC = dynamics_preset("static")
@@ -229,7 +230,8 @@ def test_every_field_of_the_settings_changes_the_world():
     """No setting is dead: each one, moved from its default, changes what happens."""
     moved = {
         "examination": "cascade", "examination_decay": 0.5, "base_click_rate": 0.5, "no_click_weight": 0.1, "boredom": 0.5,
-        "boredom_rating": 3.0, "boredom_memory": 0.2, "boredom_scale": 0.2, "taste_rate": 0.5, "taste_return": 0.5, "satisfaction_rate": 0.9, "satisfaction_start": 0.1, "leave_base": -1.0,
+        "boredom_rating": 3.0, "boredom_memory": 0.2, "boredom_scale": 0.2, "taste_rate": 0.5, "taste_return": 0.5,
+        "satisfaction_rate": 0.9, "satisfaction_start": 0.1, "leave_base": -1.0,
         "leave_dissatisfaction": 0.0, "leave_boredom": 9.0, "leave_step": 1.0, "frailty": 3.0, "leaving": False,
         "click_rating_correlation": 0.8, "popularity_share": 0.0,
     }  # fmt: skip
