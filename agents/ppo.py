@@ -52,7 +52,7 @@ class PPOSettings(OnPolicySettings):
 
     batch_size: int = Field(256, ge=2)
     """States per gradient step."""
-    n_epochs: int = Field(4, ge=1)
+    n_epochs: int = Field(2, ge=1)
     """Passes over each rollout."""
     clip: float = Field(0.2, gt=0)
     """Bound on the change of a slate's probability ratio in one update."""

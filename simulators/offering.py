@@ -169,6 +169,7 @@ def offer(
     items, want, kind = q[st.I_ITEMS], q[st.I_C], q[st.I_CANDIDATES]
     out = bo + q[st.S_CANDIDATES]
     found: Any = 0
+    item: Any
     if kind == 0:
         found = draw_random(w, b, q, bo, rnd.child_key(key, b[bo + st.STEP]), marks)
     elif kind == 1:
