@@ -218,7 +218,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         self.simulator.begin(rows, seen)
         self._started = True
         observation = self._observation(seen)
-        info = self._reset_info()
+        info = self._info(self._nothing_happened(self._rows))
         self._last = (observation, info)
         return observation, info
 
@@ -236,7 +236,8 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
                 is over.
         """
         action = self._check_action(actions)
-        seen, happened, ended = self.simulator.step(action)
+        again = self.autoreset_mode is AutoresetMode.SAME_STEP
+        seen, happened, last, ended = self.simulator.step(action, again)
         info = self._info(happened)
         terminated = happened.ints[:, st.R_TERMINATED] == 1
         truncated = happened.ints[:, st.R_TRUNCATED] == 1
@@ -244,29 +245,36 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             reward = happened.floats[:, st.R_REWARD].astype(np.float64)
         else:
             reward = self._custom_reward(info)
-        if ended and self.autoreset_mode is AutoresetMode.SAME_STEP:
-            observation, info = self._autoreset(seen, info, terminated | truncated)
-        else:
-            observation = self._observation(seen)
+        observation = self._observation(seen)
+        if ended and again:
+            over = terminated | truncated
+            final = {
+                "final_obs": self._observation(last),
+                "_final_obs": over,
+                "final_info": info,
+                "_final_info": over,
+            }
+            info = self._info(self._nothing_happened(np.flatnonzero(over), happened)) | final
         if self.render_mode is not None:
             self._last = (observation, info)
         return observation, reward, terminated, truncated, info
 
-    def _autoreset(self, seen: Seen, info: dict[str, Any], over: Array) -> tuple[Observation, dict[str, Any]]:
-        rows = np.flatnonzero(over)
-        last = Seen(*(np.zeros_like(array) for array in seen))  # rows that go on stay zero
-        for kept, array in zip(last, seen, strict=True):
-            kept[rows] = array[rows]
-        final = self._observation(last)
-        self.simulator.set_episode(rows, None)
-        self.simulator.begin(rows, seen)
-        now = dict(info)
-        for name, value in self._reset_info().items():
-            array = now[name].copy()
-            array[rows] = value[rows]
-            now[name] = array
-        now |= {"final_obs": final, "_final_obs": over, "final_info": info, "_final_info": over}
-        return self._observation(seen), now
+    def _nothing_happened(self, rows: Array, so_far: Happened | None = None) -> Happened:
+        """Return what a step brought, with the given rows as they stand after a reset."""
+        n, k = self.num_envs, self.slate_size
+        if so_far is None:
+            ints, floats = (
+                np.zeros((n, st.R_INT_HEAD + 3 * k), np.int32),
+                np.zeros((n, st.R_FLOAT_HEAD + k), np.float32),
+            )
+        else:
+            ints, floats = so_far.ints.copy(), so_far.floats.copy()
+        fresh = np.zeros(ints.shape[1], np.int32)
+        fresh[st.R_INT_HEAD : st.R_INT_HEAD + k] = self.world.num_items
+        ints[rows], floats[rows] = fresh, 0.0
+        ints[rows, st.R_USER] = self.simulator.int_rows[rows, st.USER]
+        floats[rows, st.R_SATISFACTION] = self.simulator.float_rows[rows, st.SATISFACTION]
+        return Happened(ints, floats)
 
     def _check_action(self, actions: Array) -> Array:
         if not self._started:
@@ -321,22 +329,12 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             "click": happened.ints[:, head + k : head + 2 * k],
             "rating": happened.floats[:, tail:],
             "has_rating": happened.ints[:, head + 2 * k :],
-            "user": self.simulator.user,
+            "user": happened.ints[:, st.R_USER],
             "satisfaction": happened.floats[:, st.R_SATISFACTION],
             "boredom": happened.floats[:, st.R_BOREDOM],
             "taste_shift": happened.floats[:, st.R_SHIFT],
             "invalid": happened.ints[:, st.R_INVALID],
         }
-
-    def _reset_info(self) -> dict[str, Any]:
-        n, k = self.num_envs, self.slate_size
-        ints, floats = (
-            np.zeros((n, st.R_INT_HEAD + 3 * k), np.int32),
-            np.zeros((n, st.R_FLOAT_HEAD + k), np.float32),
-        )
-        ints[:, st.R_INT_HEAD : st.R_INT_HEAD + k] = self.world.num_items
-        floats[:, st.R_SATISFACTION] = self.simulator.float_rows[:, st.SATISFACTION]
-        return self._info(Happened(ints, floats))
 
     def true_scores(self) -> Array:
         """Return the true expected immediate reward of each candidate in the first position: for upper lines only.

@@ -32,19 +32,27 @@ def _source_hash() -> int:
 def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
     compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 
+    inside = njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+    @inside
+    def start(
+        x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, n: int,
+        marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
+    ) -> None:  # fmt: skip
+        fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
+        key = rnd.child_key(keys[n, 1], b[bo + st.EPISODE])
+        keys[n, 2] = key
+        _begin(x, w, f, b, p, q, fo, bo, key)
+        _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
+        _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+
     @compiled
     def begin_rows(
         x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, rows: Any,
         marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
     ) -> int:  # fmt: skip
         for j in range(len(rows)):
-            n = rows[j]
-            fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
-            key = rnd.child_key(keys[n, 1], b[bo + st.EPISODE])
-            keys[n, 2] = key
-            _begin(x, w, f, b, p, q, fo, bo, key)
-            _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
-            _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+            start(x, w, f, b, keys, p, q, rows[j], marks, scores, chosen, oi, of, om)
         return version
 
     @compiled
@@ -57,19 +65,27 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
     def step_rows(
         x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, action: Any,
         marks: Any, scores: Any, chosen: Any, dull: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
+        restart: bool, li: Any, lf: Any, lm: Any,
     ) -> int:  # fmt: skip
         ended = 0 * version
         for n in range(len(action)):
             fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
             if b[bo + st.DONE] == 1:
-                _idle(f, q, n, fo, ri, rf)
+                _idle(f, b, q, n, fo, bo, ri, rf)
+                _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+                continue
+            key = keys[n, 2]
+            _place_slate(b, q, bo, n, action, ri)
+            _respond(x, f, b, p, q, n, fo, bo, key, ri, rf, dull)
+            _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
+            over = b[bo + st.DONE] == 1
+            ended += over
+            if over and restart:
+                _observe(x, f, b, p, q, n, fo, bo, li, lf, lm)
+                b[bo + st.EPISODE] += 1
+                start(x, w, f, b, keys, p, q, n, marks, scores, chosen, oi, of, om)
             else:
-                key = keys[n, 2]
-                _place_slate(b, q, bo, n, action, ri)
-                _respond(x, f, b, p, q, n, fo, bo, key, ri, rf, dull)
-                ended += b[bo + st.DONE]
-                _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
-            _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+                _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
         return ended
 
     @compiled

@@ -281,10 +281,11 @@ def respond(
     b[bo + st.DONE] = gone or over
     ri[n, st.R_TERMINATED] = gone
     ri[n, st.R_TRUNCATED] = over and not gone
+    ri[n, st.R_USER] = u
 
 
 @inner
-def idle(f: Any, q: Any, n: int, fo: int, ri: Any, rf: Any) -> None:
+def idle(f: Any, b: Any, q: Any, n: int, fo: int, bo: int, ri: Any, rf: Any) -> None:
     """A user whose episode is over, in a batch where others go on: nothing is shown, nothing changes."""
     for k in range(ri.shape[1]):
         ri[n, k] = 0
@@ -292,6 +293,7 @@ def idle(f: Any, q: Any, n: int, fo: int, ri: Any, rf: Any) -> None:
         rf[n, k] = 0.0
     for k in range(q[st.I_K]):
         ri[n, st.R_INT_HEAD + k] = q[st.I_ITEMS]
+    ri[n, st.R_USER] = b[bo + st.USER]
     rf[n, st.R_SATISFACTION] = f[fo + st.SATISFACTION]
 
 

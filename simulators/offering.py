@@ -96,7 +96,7 @@ def draw_random(w: Any, b: Any, q: Any, bo: int, key: Any, marks: Any) -> Any:
     start = rnd.below(key, rnd.CANDIDATE, -1, items)
     while found < np.uint64(want) and draws < limit + items:
         # After many refusals (a catalogue nearly exhausted) go through it in order: still every item at most once.
-        item = rnd.below(key, rnd.CANDIDATE, draws, items) if draws < limit else (start + draws) % items
+        item = rnd.half_below(key, rnd.CANDIDATE, draws, items) if draws < limit else (start + draws) % items
         draws += 1
         bit = _bit(item)
         word, mark = np.uint64(bit >> 5), np.int32(1) << np.int32(bit & 31)

@@ -88,3 +88,11 @@ def normal_quantile(p: float) -> Any:
 def normal_cdf(x: float) -> Any:
     """Return the standard normal distribution function."""
     return 0.5 * math.erfc(-x * 0.7071067811865476)
+
+
+@_inner
+def half_below(key: uint64, purpose: int, slot: int, n: int) -> Any:
+    """Return an integer in [0, n), n < 2^31, from half of 64 bits: slots 2 j and 2 j + 1 share one draw of 64."""
+    drawn = bits(key, purpose, slot >> 1)
+    part = drawn >> np.uint64(32) if slot & 1 == 0 else drawn & np.uint64(0xFFFFFFFF)
+    return np.int64((part * uint64(n)) >> np.uint64(32))

@@ -27,7 +27,7 @@ USER, MEMBER, EPISODE, STEP, DONE, PINNED, CONSUMED, INT_HEAD = range(8)
 # Columns of the float row: head, taste z (F), boredom memory s (D), recommender's taste (G), history feedback (H).
 SATISFACTION, FRAILTY, NORM_RATING, NORM_ATTRACTION, FLOAT_HEAD = range(5)
 # Columns of the rows of what happened: integers, then K items, K clicks, K has-rating marks; floats, then K ratings.
-R_TERMINATED, R_TRUNCATED, R_INVALID, R_INT_HEAD = range(4)
+R_TERMINATED, R_TRUNCATED, R_INVALID, R_USER, R_INT_HEAD = range(5)
 R_REWARD, R_SATISFACTION, R_BOREDOM, R_SHIFT, R_FLOAT_HEAD = range(5)
 
 # Places in the float parameters.
@@ -174,5 +174,5 @@ class Seen(NamedTuple):
 class Happened(NamedTuple):
     """Fresh arrays that hold what one step brought, columns as named above."""
 
-    ints: Array  # (N, 3 + 3 K) int32
+    ints: Array  # (N, 4 + 3 K) int32
     floats: Array  # (N, 4 + K) float32

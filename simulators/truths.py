@@ -131,7 +131,7 @@ def draw_log(
         if busy.mean() < 0.02:
             break
         slate, propensity = draw_slates(score, ~taken, settings.slate_size, rng)
-        _, happened, _ = simulator.step(np.where(busy[:, None], slate, -1))
+        _, happened, _, _ = simulator.step(np.where(busy[:, None], slate, -1))
         k = settings.slate_size
         clicked = happened.ints[:, st.R_INT_HEAD + k : st.R_INT_HEAD + 2 * k] == 1
         rating = happened.floats[:, st.R_FLOAT_HEAD :].astype(np.float64)

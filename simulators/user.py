@@ -141,22 +141,31 @@ class UserSimulator:
         compiled.observe_rows(self._x, self._floats, self._ints, self._p, self._q, *seen)
         return seen
 
-    def step(self, action: Array) -> tuple[Seen, Happened, int]:
+    def step(self, action: Array, restart: bool = False) -> tuple[Seen, Happened, Seen, int]:
         """Show slates of candidate positions, (N, K) int64; rows that are over stay idle.
 
+        Args:
+            action: positions in the candidate lists.
+            restart: let a row whose episode ends start its next one at once.
+
         Returns:
-            observations and what happened (both fresh), and the number of rows whose episode ended now.
+            observations, what happened, the last observations of rows that were restarted (other rows are zero; empty
+            arrays without `restart`), all fresh; and the number of rows whose episode ended now.
         """
         n, k = self.num_users, self.layout.slate
         seen = self.new_seen()
+        if restart:
+            last = Seen(*(np.zeros(array.shape, array.dtype) for array in seen))
+        else:
+            last = Seen(*(np.empty((0, 0), array.dtype) for array in seen))
         happened = Happened(
             np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
         )
         ended = compiled.step_rows(
             self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q, action,
-            *self._scratch, self._slots, *seen, *happened,
+            *self._scratch, self._slots, *seen, *happened, restart, *last,
         )  # fmt: skip
-        return seen, happened, ended
+        return seen, happened, last, ended
 
     def new_seen(self) -> Seen:
         """Return fresh, unfilled observation arrays."""

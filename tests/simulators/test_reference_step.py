@@ -108,7 +108,8 @@ class ReferenceUser:
         start = below(key, CANDIDATE, -1, self.w.num_items)
         limit = 4 * self.c + 64
         while len(found) < self.c and draw < limit + self.w.num_items:
-            drawn = below(key, CANDIDATE, draw, self.w.num_items)
+            pair = bits(key, CANDIDATE, draw >> 1)
+            drawn = ((pair >> 32 if draw % 2 == 0 else pair & 0xFFFFFFFF) * self.w.num_items) >> 32
             item = drawn if draw < limit else (start + draw) % self.w.num_items
             draw += 1
             if item not in found and item not in self.taken:

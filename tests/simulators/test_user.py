@@ -94,10 +94,9 @@ def test_cascade_and_choice_take_one_item_at_most():
 
 
 def test_ratings_follow_the_ordinal_distribution_through_one_link():
-    env = RecVectorEnv(
-        400, world=WORLD, dynamics=still(base_click_rate=0.9), observation="ids", members=[0], users="all"
-    )
-    truth, got, expected = env.world.truth, [], []
+    dynamics = still(base_click_rate=0.9)
+    env = RecVectorEnv(1500, world=WORLD, dynamics=dynamics, observation="ids", members=[0], users="all")
+    truth, got, expected, variance = env.world.truth, np.zeros(5), np.zeros(5), np.zeros(5)
     for *_, info in play(env, first_slots, 12):
         rows, slots = np.nonzero(info["click"])
         users, items = info["user"][rows], info["item"][rows, slots]
@@ -105,9 +104,12 @@ def test_ratings_follow_the_ordinal_distribution_through_one_link():
         eta = truth.user_rating_bias[0, users] + truth.item_rating_bias[0, items]
         eta = eta + np.einsum("nf,nf->n", truth.taste[0, users, :fr], truth.item[0, items, :fr])
         below = stats.norm.cdf(truth.thresholds[0] - (truth.user_scale[0, users] * eta)[:, None])
-        expected.append(np.diff(below, prepend=0, append=1, axis=1).mean(0))
-        got.append(np.bincount(info["rating"][rows, slots].astype(int) - 1, minlength=5) / len(rows))
-    np.testing.assert_allclose(np.mean(got, 0), np.mean(expected, 0), atol=0.01)
+        chance = np.diff(below, prepend=0, append=1, axis=1)
+        expected += chance.sum(0)
+        variance += (chance * (1 - chance)).sum(0)
+        got += np.bincount(info["rating"][rows, slots].astype(int) - 1, minlength=5)
+    assert got.sum() > 50_000
+    assert (np.abs(got - expected) < 4 * np.sqrt(variance)).all()
 
 
 def test_a_click_moves_the_taste_towards_that_item_and_not_towards_everything():
