@@ -29,22 +29,23 @@ def _source_hash() -> int:
     return int.from_bytes(digest.digest()[:6], "little")
 
 
+@stretch.inner
+def start(
+    x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, n: int,
+    marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
+) -> None:  # fmt: skip
+    """Start the episode that the row's number names, and write its first observation."""
+    fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
+    key = rnd.child_key(keys[n, 1], b[bo + st.EPISODE])
+    keys[n, 2] = key
+    _begin(x, w, f, b, p, q, fo, bo, key)
+    _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
+    _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+
+
 def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
+    # Only `version` may be a closure cell: anything else (another compiled function) would hash anew in every process.
     compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
-
-    inside = njit(nogil=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-    @inside
-    def start(
-        x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, n: int,
-        marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
-    ) -> None:  # fmt: skip
-        fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
-        key = rnd.child_key(keys[n, 1], b[bo + st.EPISODE])
-        keys[n, 2] = key
-        _begin(x, w, f, b, p, q, fo, bo, key)
-        _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
-        _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
 
     @compiled
     def begin_rows(
