@@ -15,6 +15,7 @@ from recworld.cli.settings import TrainSettings, load_settings
 from recworld.errors import InputError, did_you_mean
 from recworld.runs import RunFolder
 from recworld.settings import Settings, validate
+from recworld.simulators.prepare import assumptions
 from recworld.simulators.world import World
 
 
@@ -147,7 +148,8 @@ def describe(world: World, user: int, found: list[Recommendation], by_click: boo
     known = world.user_keys[user]
     who = f'somebody new: "{world.user_text[user]}"' if known == "new" and begin == end else f"user {known}"
     about = f" ({world.user_text[user]})" if world.user_text[user] and not who.startswith("somebody") else ""
-    lines = [f"For {who}{about}, who has consumed {end - begin} items:"]
+    early = f"of whom the recommender knows {end - begin} consumed items (the early part of the log)"
+    lines = [f"For {who}{about}, {early}:"]
     for rank, one in enumerate(found, 1):
         score = f"{one.score:6.1%} click" if by_click else f"{one.score:+.2f} reward"
         lines.append(f"{rank:3d}. {score}  {_item(world, one.item)}")
@@ -155,7 +157,14 @@ def describe(world: World, user: int, found: list[Recommendation], by_click: boo
             near = "; ".join(f"{_item(world, i)}{_rated(world, value)}" for i, value in one.closest)
             lines.append(f"{'':17}close to {near}")
     meaning = "estimated probability of a click when noticed" if by_click else "estimated reward when noticed"
-    return "\n".join([*lines, f"(score: the recommender's {meaning}; the order is the trained agent's)"])
+    lines.append(
+        f"(score: the recommender's {meaning}; the order, out of the whole catalogue, is the trained agent's)"
+    )
+    share, rate = assumptions(world)
+    if rate is not None:
+        assumed = f"a random item is clicked with probability {rate:g}, {share:.0%} of popularity attracts"
+        lines.append(f"(assumed, not learnt: {assumed})")
+    return "\n".join(lines)
 
 
 def _item(world: World, item: int) -> str:

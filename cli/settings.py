@@ -134,6 +134,16 @@ def train_settings_type(algo: str) -> type[TrainSettings]:
     return made
 
 
+def train_defaults(algo: str) -> TrainSettings:
+    """Return the settings of a run without flags, as `--help` shows them: code, then the package's YAML of the algorithm.
+
+    Raises:
+        InputError: no such algorithm.
+    """
+    model = train_settings_type(algo)
+    return validate(model, parse_yaml(config_text(algo), f"configs/{algo}.yaml"), f"configs/{algo}.yaml")
+
+
 def peek(tokens: Sequence[str], flag: str) -> str | None:
     """Return the value of a flag before the others are understood; the last one where it is given twice."""
     found = None
@@ -211,6 +221,9 @@ def _complete(settings: W, model: type[W]) -> W:
         if "device" in (values.get("agent") or {}):
             values["agent"]["device"] = settings.device
     if isinstance(settings, TrainSettings):
+        if "num_candidates" not in settings.env.model_fields_set:
+            # Left unset, so that a catalogue smaller than the default can be met with fewer.
+            del values["env"]["num_candidates"]
         _choose_members(settings, values)
         if settings.evaluation.every is None:
             values["evaluation"]["every"] = max(1, settings.total_steps // 10)

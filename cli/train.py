@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from recworld.cli.main import running, show_help, use_threads, wants_help
-from recworld.cli.settings import TrainSettings, load_settings, peek, resolve_train, train_settings_type
+from recworld.cli.settings import TrainSettings, load_settings, peek, resolve_train, train_defaults
 from recworld.errors import InputError
 from recworld.logs.log import InteractionLog
 from recworld.progress import say
@@ -23,12 +23,12 @@ def train(words: list[str], prog: str) -> None:
         UnavailableError: the data or the language model cannot be fetched, or the run cannot be written.
     """
     if wants_help(words):
-        model = train_settings_type(peek(words, "--algo") or "ppo")
-        show_help(model, model(), prog, str(TrainSettings.__doc__))
+        shown = train_defaults(peek(words, "--algo") or "ppo")
+        show_help(type(shown), shown, prog, str(TrainSettings.__doc__))
         return
     start = time.perf_counter()
     resumed = peek(words, "--resume")
-    run, settings, world = _resumed(resumed, words) if resumed else _started(words)
+    run, settings, world = _started(words) if resumed is None else _resumed(resumed, words)
     running(str(run.path))
     use_threads(settings.threads)
     _train(run, settings, world)
@@ -45,7 +45,13 @@ def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
     _check_parts(settings)
     from recworld.cli.prepare import prepare
 
-    prepared = prepare(settings, lambda log: _check_sizes(settings, log))
+    sized = [settings]
+
+    def check(log: InteractionLog) -> None:
+        sized[0] = _sized(settings, log)
+
+    prepared = prepare(settings, check)
+    settings = sized[0]
 
     def fill(path: Path) -> None:
         for name, part in (("world", prepared.world), ("text", prepared.vectors)):
@@ -61,6 +67,8 @@ def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
 def _resumed(name: str, words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
     from recworld.cli.flags import FlagReader
 
+    if not name:
+        raise InputError("--resume needs the folder of a run. Got nothing.")
     run = RunFolder.open(Path(name).expanduser())
     settings = load_settings(run.settings(), str(run.path / "settings.yaml"))
     flags, rest = FlagReader(type(settings)).read(words)
@@ -100,9 +108,21 @@ def _check_parts(settings: TrainSettings) -> None:
         pick_device(device)
 
 
-def _check_sizes(settings: TrainSettings, log: InteractionLog) -> None:
+def _sized(settings: TrainSettings, log: InteractionLog) -> TrainSettings:
+    """Return the settings with no more candidates than the log has items, where their number was left open.
+
+    Raises:
+        InputError: more candidates were asked for, or slates longer than the candidates.
+    """
     env = settings.env
     width = log.num_items if env.candidates == "all" else env.num_candidates
+    if width > log.num_items and "num_candidates" not in env.model_fields_set:
+        width = log.num_items
+        say(
+            f"{log.name} has {width} items: all of them are candidates in every step, instead of {env.num_candidates}."
+        )
+        env = env.model_copy(update={"num_candidates": width})
+        settings = settings.model_copy(update={"env": env})
     if width > log.num_items:
         raise InputError(
             f"--env.num-candidates got {env.num_candidates}: {log.name} has {log.num_items} items, so at most that many."
@@ -111,6 +131,7 @@ def _check_sizes(settings: TrainSettings, log: InteractionLog) -> None:
         raise InputError(
             f"--env.slate-size got {env.slate_size}: at most the {width} candidates can be shown."
         )
+    return settings
 
 
 def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:

@@ -67,7 +67,7 @@ def test_recommendations_for_a_user_of_the_log(trained: tuple[Path, str], comman
 def test_recommendations_for_somebody_new(trained: tuple[Path, str], command: Any) -> None:
     done = command("recommend", str(trained[0]), "--text", "33 year old pilot", "--k", "3")
     assert done.code == 0, done.err
-    assert 'For somebody new: "33 year old pilot", who has consumed 0 items:' in done.out
+    assert 'For somebody new: "33 year old pilot", of whom the recommender knows 0 consumed items' in done.out
     assert len(re.findall(r"Film \d+", done.out)) == 3
 
 
