@@ -13,6 +13,7 @@ from recworld.logs.log import InteractionLog
 from recworld.progress import say
 from recworld.runs import RunFolder, check_writable
 from recworld.simulators.world import World
+from recworld.storage import write_folder
 
 
 def train(words: list[str], prog: str) -> None:
@@ -55,8 +56,7 @@ def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
 
     def fill(path: Path) -> None:
         for name, part in (("world", prepared.world), ("text", prepared.vectors)):
-            (path / name).mkdir()
-            part.save(path / name)
+            write_folder(path / name, part.save)  # with sums of its own, which loading checks
 
     stem = f"{Path(settings.dataset).stem}-{_short(settings.algo)}"
     run = RunFolder.create(settings.model_dump(mode="json"), fill, folder, stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,12 @@ def make_reward(spec: RewardSpec) -> Reward:
         raise InputError(
             f"The reward must be a name, weights or a function. Got {type(spec).__name__} instead."
         )
+    if spec.lstrip().startswith("{"):
+        try:
+            weights_given = json.loads(spec)
+        except ValueError as error:
+            raise InputError(f"The reward {spec!r} is not JSON: {error}.") from None
+        return make_reward(weights_given)
     if spec in REWARDS:
         return Reward(spec, REWARDS[spec])
     if ":" in spec:

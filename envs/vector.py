@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -23,6 +25,7 @@ from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.state import Happened, Seen
 from recworld.simulators.user import UserSimulator
 from recworld.simulators.world import World
+from recworld.storage import content_hash
 
 Array = npt.NDArray[Any]
 Observation = dict[str, Array]
@@ -297,8 +300,13 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
 
     def _custom_reward(self, info: dict[str, Any]) -> Array:
         function = self._reward.function
-        given = None if function is None else function(info)
-        reward = np.array(given, np.float64)
+        try:
+            given = None if function is None else function(info)
+            reward = np.array(given, np.float64)
+        except Exception as error:
+            raise InputError(
+                f"The reward function {self._reward.name!r} failed: {type(error).__name__}: {error}."
+            ) from error
         if reward.shape != (self.num_envs,) or not np.isfinite(reward).all():
             raise InputError(
                 f"The reward function {self._reward.name!r} must return ({self.num_envs},) finite numbers. Got {given!r}."
@@ -350,7 +358,14 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
 
     def state(self) -> dict[str, Array]:
         """Return a copy of everything that changes, as named arrays (see `UserSimulator.state`), and the seed."""
-        return {**self.simulator.state(), "seed": np.asarray([self._seed or 0], np.int64)}
+        seed = np.asarray([self._seed or 0], np.int64)
+        return {**self.simulator.state(), "seed": seed, "fingerprint": self._fingerprint}
+
+    @cached_property
+    def _fingerprint(self) -> Array:
+        """Hash of the world and of the arguments: a state belongs to these alone. Shape (32,), uint8."""
+        text = content_hash(self.world.fingerprint, json.dumps(self.settings, sort_keys=True))
+        return np.frombuffer(text.encode(), np.uint8).copy()
 
     def restore(self, state: dict[str, Array]) -> Observation:
         """Take a state that `state` gave and return the observation it stands at; all goes on bit for bit.
@@ -358,6 +373,10 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         Raises:
             InputError: the state does not fit this environment.
         """
+        if not isinstance(state, dict) or not {"seed", "fingerprint"} <= set(state):
+            raise InputError("The state must be what state() of an environment gave.")
+        if not np.array_equal(state["fingerprint"], self._fingerprint):
+            raise InputError("The state is of an environment with another world or other arguments.")
         self.simulator.restore(state)
         self._seed = int(state["seed"][0])
         self._started = True

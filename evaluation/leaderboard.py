@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class Verdict:
 
     def _with_lead(self, other: str) -> str:
         lead = self.leads[other]
+        if math.isnan(lead.half):
+            return f"{other} ({lead.mean:+.2f}, too few users for an interval)"
         return f"{other} ({lead.mean:+.2f} ±{lead.half:.2f})"
 
 

@@ -220,5 +220,26 @@ class UserSimulator:
                 raise InputError(
                     f"The state's {name!r} must be {array.dtype} {array.shape}. Got {got} instead."
                 )
+        self._check_rows(state["ints"], state["floats"])
         for name, array in own.items():
             array[:] = state[name]
+
+    def _check_rows(self, ints: Array, floats: Array) -> None:
+        """Check what compiled code relies on: it looks up what the rows name without asking again."""
+        lay, world = self.layout, self.world
+        limits = {
+            "user": (ints[:, st.USER], 0, world.num_users - 1),
+            "member": (ints[:, st.MEMBER], 0, world.truth.num_members - 1),
+            "step": (ints[:, st.STEP], 0, lay.horizon),
+            "pinned user": (ints[:, st.PINNED], -1, world.num_users - 1),
+            "count of consumed items": (ints[:, st.CONSUMED], 0, lay.horizon * lay.slate),
+            "history": (ints[:, st.INT_HEAD : st.INT_HEAD + lay.history], 0, world.num_items),
+            "candidates": (ints[:, lay.candidates_at : lay.consumed_at], 0, world.num_items),
+        }
+        for name, (values, low, high) in limits.items():
+            if values.size and not low <= values.min() <= values.max() <= high:
+                raise InputError(
+                    f"The state's {name} must lie in {low}..{high}. Got {values.min()}..{values.max()}."
+                )
+        if not np.isfinite(floats).all():
+            raise InputError("The state's floats must be finite.")

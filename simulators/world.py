@@ -13,7 +13,15 @@ from recworld.errors import CorruptError, InputError
 from recworld.logs.log import FloatArray, IntArray, RatingScale
 from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.tables import AgentTables, ResponseTables
-from recworld.storage import content_hash, read_arrays, read_json, write_arrays, write_json
+from recworld.storage import (
+    MANIFEST,
+    check_folder,
+    content_hash,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 
 FORMAT = 1
 
@@ -169,7 +177,10 @@ class World:
         """
         if not (folder / "world.json").is_file():
             raise InputError(f"{folder} is not a world: it has no world.json.")
+        if (folder / MANIFEST).is_file():
+            check_folder(folder)
         meta, arrays = read_json(folder / "world.json"), read_arrays(folder / "world.safetensors")
+        _check_arrays(folder, arrays)
         try:
             if meta["format"] != FORMAT:
                 raise CorruptError(
@@ -202,6 +213,26 @@ class World:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{folder} is not a whole world: {type(error).__name__} {error}.") from error
+
+
+def _check_arrays(folder: Path, arrays: dict[str, Any]) -> None:
+    """Check what compiled code relies on: finite numbers, and item and user numbers that exist.
+
+    Raises:
+        CorruptError: an array is missing, not finite, or points outside.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CorruptError(f"{folder} is not a whole world: {name} must be finite.")
+    limits = {
+        "history_item": len(arrays.get("item_vector", ())),
+        "history_start": len(arrays.get("history_item", ())) + 1,
+    }
+    limits |= {name: len(arrays.get("user_vector", ())) for name in arrays if name.startswith("split.")}
+    for name, limit in limits.items():
+        array = arrays.get(name)
+        if array is not None and len(array) and not 0 <= array.min() <= array.max() < limit:
+            raise CorruptError(f"{folder} is not a whole world: {name} must lie in 0..{limit - 1}.")
 
 
 def _tables(arrays: dict[str, Any], prefix: str, rating_width: int) -> ResponseTables:

@@ -177,9 +177,14 @@ def test_state_and_restore_go_on_bit_for_bit():
         got = other.step(action)
         assert expected[1].tobytes() == got[1].tobytes()
         assert expected[0]["candidates"].tobytes() == got[0]["candidates"].tobytes()
-    saved.pop("ints")
     with pytest.raises(InputError, match="'ints' must be int32"):
-        env.restore(saved)
+        env.restore({name: array for name, array in saved.items() if name != "ints"})
+    with pytest.raises(InputError, match=r"user must lie in 0\.\.59"):
+        env.restore({**saved, "ints": saved["ints"] + 10**6})
+    with pytest.raises(InputError, match="finite"):
+        env.restore({**saved, "floats": saved["floats"] * np.nan})
+    with pytest.raises(InputError, match="another world or other arguments"):
+        make(5, reward="rating").restore(saved)
 
 
 def test_arrays_handed_out_are_never_written_again():
@@ -438,6 +443,8 @@ BAD = [
     ({"reward": "clicks"}, "Did you mean 'click'"),
     ({"reward": {"click": float("nan")}}, "finite"),
     ({"reward": {"clik": 1}}, "Did you mean 'click'"),
+    ({"reward": '{"click": NaN}'}, "finite"),
+    ({"reward": '{"click"'}, "not JSON"),
     ({"dynamics": "strng"}, "Did you mean 'strong'"),
     ({"members": [9]}, "members must be numbers from 0 to 1"),
     ({"world": 3}, "world must be"),
@@ -482,6 +489,17 @@ def test_wrong_actions_are_named(action, message):
 def test_wrong_reset_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
         make().reset(seed=0, options=options)
+
+
+def test_weights_may_come_as_json():
+    assert make(reward='{"click": 2, "rating": 0.5}').settings["reward"] == {"click": 2.0, "rating": 0.5}
+
+
+def test_a_reward_function_that_fails_is_named():
+    env = make(reward=lambda info: info["nothing"])
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="failed: KeyError"):
+        env.step(np.zeros((3, 5), int))
 
 
 def test_a_reward_function_that_returns_nonsense_is_named():
