@@ -125,13 +125,15 @@ class GibbsChain:
         item_features: features of the I items.
         priors: rank and prior strengths.
         seed: seed of the chain; two chains of one seed are equal bit for bit.
+        weight: (n,) what a row's precision is multiplied by; 1 by default.
     """
 
     def __init__(
         self, user: Shorts, item: Shorts, target: Floats, user_features: SideFeatures,
-        item_features: SideFeatures, priors: GibbsPriors, seed: int,
+        item_features: SideFeatures, priors: GibbsPriors, seed: int, weight: Floats | None = None,
     ) -> None:  # fmt: skip
         self.priors = priors
+        self._weight = weight
         self.random = generator(seed, "gibbs")
         self._user, self._item, self._target = user, item, target
         self._users = GibbsSide(user, item, user_features, priors, self.random)
@@ -153,6 +155,8 @@ class GibbsChain:
     def step(self) -> None:
         """Draw everything once."""
         weight = self.noise_precision[self._user]
+        if self._weight is not None:
+            weight = weight * self._weight
         self._users.sample_prior()
         self._users.sample_vectors(weight, self._target, self._items.vector)
         self._items.sample_prior()
@@ -167,7 +171,8 @@ class GibbsChain:
 
     def _sample_noise(self) -> None:
         gap = self._target - self.predict(self._user, self._item)
-        squares = np.bincount(self._user, gap**2, minlength=len(self._count))
+        square = gap**2 if self._weight is None else self._weight * gap**2
+        squares = np.bincount(self._user, square, minlength=len(self._count))
         freedom = self.priors.noise_freedom
         shape = 0.5 * (freedom + self._count)
         rate = 0.5 * (freedom / self._common_precision + squares)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recworld.errors import InputError
 from recworld.logs.log import FloatArray, IntArray, RatingScale
 from recworld.progress import bar
 from recworld.seeding import child_seed, generator
@@ -35,18 +36,30 @@ class RatingRows:
         user: (n,) int32 user numbers.
         item: (n,) int32 item numbers.
         rating: (n,) float32.
+        weight: (n,) float32, positive: precision of a row against that of others, mean 1; None is 1 everywhere. A row of
+            weight w counts as w rows.
     """
 
     user: IntArray
     item: IntArray
     rating: FloatArray
+    weight: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is None:
+            return
+        if self.weight.shape != self.user.shape:
+            raise InputError(f"Row weights must have shape {self.user.shape}. Got {self.weight.shape}.")
+        if not (np.isfinite(self.weight).all() and (self.weight > 0).all()):
+            raise InputError("Row weights must be positive and finite.")
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, rows: npt.NDArray[Any]) -> RatingRows:
         """Return the chosen rows (numbers or a mask)."""
-        return RatingRows(self.user[rows], self.item[rows], self.rating[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return RatingRows(self.user[rows], self.item[rows], self.rating[rows], weight)
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,10 @@ class _Fitter:
             rows.item, rows.user, items, users, self.item_vector, s.text_rank, s.implicit_rank, seed
         )
         target = (rows.rating.astype(np.float64) - self.centre) / self.unit
-        return GibbsChain(rows.user, rows.item, target, user_features, item_features, self.priors, seed)
+        weight = None if rows.weight is None else rows.weight.astype(np.float64)
+        return GibbsChain(
+            rows.user, rows.item, target, user_features, item_features, self.priors, seed, weight=weight
+        )
 
     def member(self, iterations: int, number: int, advance: Callable[[int], None]) -> Factors:
         """Run a chain on all rows and average the last samples."""

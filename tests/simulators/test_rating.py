@@ -207,3 +207,26 @@ def test_holdout_report_beats_biases_and_is_measured_on_unseen_rows():
     )  # fmt: skip
     with pytest.raises(InputError, match="has clicks only"):
         holdout_report(clicks, no_text(120, 80), QUICK, seed=0)
+
+
+def test_a_row_of_little_weight_says_little():
+    random = np.random.default_rng(5)
+    users, items = 40, 30
+    u, i = (a.ravel().astype(np.int32) for a in np.meshgrid(range(users), range(items), indexing="ij"))
+    eta = random.normal(0, 1, users)[u] + random.normal(0, 1, items)[i]
+    wrong = random.random(len(u)) < 0.3
+    rating = np.where(wrong, -3 * eta, eta + random.normal(0, 0.2, len(u))).astype(np.float32)
+    weight = np.where(wrong, 1e-3, 1.0).astype(np.float32)
+    plain = RatingRows(u, i, rating)
+    weighed = RatingRows(u, i, rating, weight / weight.mean())
+    errors = {}
+    for name, rows in {"plain": plain, "weighed": weighed}.items():
+        fit = fit_rating(rows, *no_text(users, items), WIDE, QUICK, 1, 0)
+        errors[name] = rmse(fit.predict(u, i), eta)
+    assert errors["weighed"] < 0.15 < 0.5 < errors["plain"]
+    half = weighed.take(np.arange(len(u)) % 2 == 0)
+    assert half.weight is not None and len(half.weight) == len(half)
+    with pytest.raises(InputError, match="positive"):
+        RatingRows(u, i, rating, -weight)
+    with pytest.raises(InputError, match="shape"):
+        RatingRows(u, i, rating, weight[1:])
