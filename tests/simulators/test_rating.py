@@ -225,7 +225,8 @@ def test_a_row_of_little_weight_says_little():
         errors[name] = rmse(fit.predict(u, i), eta)
     assert errors["weighed"] < 0.15 < 0.5 < errors["plain"]
     half = weighed.take(np.arange(len(u)) % 2 == 0)
-    assert half.weight is not None and len(half.weight) == len(half)
+    assert half.weight is not None
+    assert len(half.weight) == len(half)
     with pytest.raises(InputError, match="positive"):
         RatingRows(u, i, rating, -weight)
     with pytest.raises(InputError, match="shape"):
