@@ -143,7 +143,11 @@ class ByRating(Baseline):
 
     def __init__(self, env: Any, seed: int = 0, click_power: float = 0.0) -> None:
         super().__init__(env, seed)
-        tables, scale, width = env.world.agent.response, env.world.scale, env.world.agent.response.rating_width
+        tables, scale, width = (
+            env.world.agent.response,
+            env.world.scale,
+            env.world.agent.response.rating_width,
+        )
         eta = tables.taste[0][:, :width] @ tables.item[0][:, :width].T
         eta = eta + tables.user_rating_bias[0][:, None] + tables.item_rating_bias[0]
         liking = np.clip((eta - scale.low) / (scale.high - scale.low), 0.0, 1.0)
