@@ -120,7 +120,7 @@ def split_names(names: list[str]) -> tuple[list[RunFolder], list[str]]:
 def _world(options: EvaluateSettings, runs: list[RunFolder], flags: dict[str, Any]) -> World:
     folder = Path(options.world).expanduser() if options.world else runs[0].world
     world = World.load(folder / "world" if (folder / "world" / "world.json").is_file() else folder)
-    return world.with_dynamics(options.dynamics.settings()) if "dynamics" in flags else world
+    return options.dynamics.applied(world) if "dynamics" in flags else world
 
 
 def _env(first: TrainSettings | None, flags: dict[str, Any]) -> TrainEnvSettings:

@@ -60,6 +60,7 @@ def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lam
         world = cached_world(
             log, vectors.user, vectors.item, settings.world, settings.dynamics.settings(), settings.seed
         )
+        world = settings.dynamics.applied(world)
         for line in trust_lines(world.report, bias_rmse(log, settings.seed)):
             say(f"  {line}")
     return Prepared(world, vectors)

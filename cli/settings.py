@@ -17,7 +17,9 @@ from recworld.errors import InputError
 from recworld.logs.settings import LogSettings
 from recworld.settings import Settings, merge, parse_yaml, read_yaml, validate
 from recworld.simulators.build import WorldSettings
-from recworld.simulators.dynamics import PRESETS, DynamicsSettings, dynamics_preset
+from recworld.simulators.calibration import fitted_dynamics
+from recworld.simulators.dynamics import FITTED, PRESETS, DynamicsSettings, dynamics_preset
+from recworld.simulators.world import World
 
 W = TypeVar("W", bound="WorldSource")
 
@@ -26,7 +28,8 @@ class DynamicsChoice(DynamicsSettings):
     """How simulated users change: a preset (`--dynamics static`), and single effects on top."""
 
     preset: str = "strong"
-    """static: nothing changes a user; strong: boredom, drifting taste and leaving, as named assumptions."""
+    """static: nothing changes a user; strong: boredom, drifting taste and leaving, as named assumptions; fitted: strong,
+    with what the world's log identified in its place."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -35,12 +38,30 @@ class DynamicsChoice(DynamicsSettings):
         if not isinstance(values, dict):
             return values
         preset = values.get("preset", "strong")
-        dynamics_preset(str(preset))
-        return {**PRESETS[preset], **values}
+        if preset != FITTED:
+            dynamics_preset(str(preset))
+        return {**PRESETS.get(preset, {}), **values}
 
     def settings(self) -> DynamicsSettings:
-        """Return the effects without the preset's name."""
+        """Return the effects without the preset's name; of ``fitted`` those that no world has told yet."""
         return DynamicsSettings.model_validate(self.model_dump(exclude={"preset"}))
+
+    def applied(self, world: World) -> World:
+        """Return the world with these dynamics; of ``fitted``, single effects that differ from ``strong`` win over the log.
+
+        Raises:
+            InputError: ``fitted``, and the world has no calibration.
+        """
+        chosen = self.settings()
+        if self.preset == FITTED:
+            own = chosen.model_dump()
+            own = {
+                name: own[name]
+                for name, value in DynamicsSettings().model_dump().items()
+                if own[name] != value
+            }
+            chosen = DynamicsSettings.model_validate({**fitted_dynamics(world).model_dump(), **own})
+        return world.with_dynamics(chosen)
 
 
 class TrainEnvSettings(EnvSettings):

@@ -7,7 +7,8 @@ from typing import Any
 
 from recworld.errors import InputError
 from recworld.settings import validate
-from recworld.simulators.dynamics import DynamicsSettings, dynamics_preset
+from recworld.simulators.calibration import fitted_dynamics
+from recworld.simulators.dynamics import FITTED, DynamicsSettings, dynamics_preset
 from recworld.simulators.world import World
 
 
@@ -35,7 +36,9 @@ def resolve_world(
         )
     if members is not None:
         found = found.with_members(list(members))
-    if isinstance(dynamics, str):
+    if dynamics == FITTED:
+        dynamics = fitted_dynamics(found)
+    elif isinstance(dynamics, str):
         dynamics = dynamics_preset(dynamics)
     elif isinstance(dynamics, dict):
         dynamics = validate(DynamicsSettings, dynamics, "dynamics")

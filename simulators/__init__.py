@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from recworld.lazy import lazy_names
 
 _WHERE = {
     "AgentTables": "tables",
+    "Calibration": "calibration",
+    "CalibrationSettings": "calibration_settings",
     "DynamicsSettings": "dynamics",
     "ResponseTables": "tables",
     "UserSimulator": "user",
@@ -15,13 +16,10 @@ _WHERE = {
     "build_world": "build",
     "bundled_world": "bundled",
     "cached_world": "build",
+    "calibrate": "calibration",
     "dynamics_preset": "dynamics",
 }
 
-__all__ = list(_WHERE)
+__all__ = sorted(_WHERE)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -19,6 +19,8 @@ from recworld.settings import Settings
 from recworld.simulators.attraction import AttractionFit, fit_attraction
 from recworld.simulators.attraction_rows import consumption_rows, exposure_rows
 from recworld.simulators.attraction_settings import AttractionSettings
+from recworld.simulators.calibration import REPORT_KEY, calibrate
+from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
 from recworld.simulators.rating_settings import RatingSettings
@@ -26,7 +28,7 @@ from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import cache_root, cached_folder, content_hash
 
-FIT_FORMAT = 4
+FIT_FORMAT = 5
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
 
 
@@ -37,6 +39,8 @@ class WorldSettings(Settings):
     """The rating model."""
     attraction: AttractionSettings = AttractionSettings()
     """The attraction model."""
+    calibration: CalibrationSettings = CalibrationSettings()
+    """What the log is asked about how its users change."""
     members: int = Field(4, ge=1, le=32)
     """M: members of the truth; policies train in some and are evaluated in others."""
     early_share: float = Field(0.5, gt=0, lt=1)
@@ -75,6 +79,10 @@ def build_world(
     rating = settings.rating.model_copy(update=finer)
     agent_settings = settings.model_copy(update={"rating": rating})
     response, agent_report = fit_response(known, vectors, agent_settings, 1, child_seed(seed, "agent"))
+    report = {"log": _log_report(log, len(early)), "truth": truth_report, "agent": agent_report}
+    if settings.calibration.enabled:
+        told = calibrate(log, item_vector, settings.calibration, child_seed(seed, "calibration"))
+        report[REPORT_KEY] = told.to_json()
     return World(
         name=log.name if name is None else name,
         truth=truth,
@@ -89,7 +97,7 @@ def build_world(
         user_text=log.user_text,
         item_text=log.item_text,
         attraction_known=usable_exposures(log),
-        report={"log": _log_report(log, len(early)), "truth": truth_report, "agent": agent_report},
+        report=report,
     )
 
 

@@ -69,12 +69,20 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 
 
+FITTED = "fitted"
+"""The preset that only a world knows: ``strong`` with what its log told in its place (`calibration.fitted_dynamics`)."""
+
+
 def dynamics_preset(name: str) -> DynamicsSettings:
     """Return the settings of a preset: ``static`` (no effect) or ``strong`` (named assumptions).
 
     Raises:
-        InputError: no such preset.
+        InputError: no such preset, or ``fitted``, which needs a world.
     """
+    if name == FITTED:
+        raise InputError(
+            "Dynamics 'fitted' are a world's own: give them with a world that was fitted to a log, or use 'strong'."
+        )
     if name not in PRESETS:
-        raise InputError(f"Unknown dynamics preset {name!r}. {did_you_mean(name, PRESETS)}")
+        raise InputError(f"Unknown dynamics preset {name!r}. {did_you_mean(name, [*PRESETS, FITTED])}")
     return DynamicsSettings.model_validate(PRESETS[name])
