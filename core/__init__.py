@@ -11,10 +11,11 @@ from the module that holds it when it is first used. The import also registers t
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gymnasium.envs.registration import register, registry
+
+from recworld.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recworld.agents import check_agent, make_agent
@@ -31,17 +32,17 @@ __version__ = "0.1.0"
 ENV_ID = "recworld/Slate-v0"
 
 _HOMES = {
-    "DynamicsSettings": "recworld.simulators.dynamics",
-    "InteractionLog": "recworld.logs",
-    "RecEnv": "recworld.envs",
-    "RecVectorEnv": "recworld.envs",
-    "RunFolder": "recworld.runs",
-    "World": "recworld.simulators.world",
-    "check_agent": "recworld.agents",
-    "encode_log": "recworld.encoders",
-    "evaluate_policies": "recworld.evaluation",
-    "load_log": "recworld.logs",
-    "make_agent": "recworld.agents",
+    "DynamicsSettings": "simulators.dynamics",
+    "InteractionLog": "logs",
+    "RecEnv": "envs",
+    "RecVectorEnv": "envs",
+    "RunFolder": "runs",
+    "World": "simulators.world",
+    "check_agent": "agents",
+    "encode_log": "encoders",
+    "evaluate_policies": "evaluation",
+    "load_log": "logs",
+    "make_agent": "agents",
 }
 
 __all__ = [
@@ -61,18 +62,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home on first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'recworld' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOMES))
-
+__getattr__, __dir__ = lazy_names("recworld", _HOMES, ("ENV_ID", "__version__"))
 
 # No max_episode_steps: the environment truncates itself, so that leaving and the time limit are told apart.
 if ENV_ID not in registry:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from recworld.lazy import lazy_names
 
 _WHERE = {
     "EnvSettings": "settings",
@@ -16,10 +15,6 @@ _WHERE = {
     "WishedItemWrapper": "wrappers",
 }
 
-__all__ = list(_WHERE)
+__all__ = sorted(_WHERE)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)
