@@ -133,17 +133,19 @@ class ForeignUsers:
 
         Args:
             rows: (n,) places 0..N-1.
-            slate: (n, K) item numbers.
+            slate: (n, K) item numbers; I is an empty slot.
 
         Returns:
             (n, K) clicked and (n, K) ratings, drawn for every item and given where clicked.
         """
         truth, rng, user = self.truth, self._rng, self.user[rows]
+        empty = slate >= truth.base.num_items
+        slate = np.where(empty, 0, slate)
         genre = truth.base.items.genre[slate]
         sated = self.satiation[rows[:, None], genre]
         chance = 0.5 + np.arctan(1.5 * truth.attraction(user, slate, self.time[rows])) / np.pi
         seen = (np.arange(slate.shape[1]) + 1.0) ** -0.7
-        clicked = rng.random(slate.shape) < chance * (1 - SATIATION_DEPTH * sated) * seen
+        clicked = (rng.random(slate.shape) < chance * (1 - SATIATION_DEPTH * sated) * seen) & ~empty
         rating = self._rate(user, slate, genre, sated)
         self._feel(rows, genre, clicked, rating)
         self._pass_time(rows, slate.shape[1])

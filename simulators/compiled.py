@@ -20,6 +20,7 @@ from recworld.simulators import state as st
 
 _begin, _offer, _observe, _idle = kernel.begin, offering.offer, offering.observe, kernel.idle
 _place_slate, _respond, _true_worth = kernel.place_slate, kernel.respond, kernel.true_worth
+_accept = kernel.accept
 
 
 def _source_hash() -> int:
@@ -98,7 +99,23 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
                 out[n, c] = _true_worth(x, f, b, p, q, fo, bo, item) if item < q[st.I_ITEMS] else 0.0
         return version
 
-    return begin_rows, observe_rows, step_rows, true_rows
+    @compiled
+    def answered_rows(
+        x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, action: Any, click: Any, value: Any, gone: Any,
+        marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
+    ) -> int:  # fmt: skip
+        for n in range(len(action)):
+            fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
+            if b[bo + st.DONE] == 1:
+                _idle(f, b, q, n, fo, bo, ri, rf)
+            else:
+                _place_slate(b, q, bo, n, action, ri)
+                _accept(x, f, b, p, q, n, fo, bo, click, value, gone, ri, rf)
+                _offer(x, w, f, b, p, q, fo, bo, keys[n, 2], marks, scores, chosen)
+            _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+        return version
+
+    return begin_rows, observe_rows, step_rows, true_rows, answered_rows
 
 
-begin_rows, observe_rows, step_rows, true_rows = _entry_points(_source_hash())
+begin_rows, observe_rows, step_rows, true_rows, answered_rows = _entry_points(_source_hash())

@@ -285,6 +285,51 @@ def respond(
 
 
 @inner
+def accept(
+    x: Any,
+    f: Any,
+    b: Any,
+    p: Any,
+    q: Any,
+    n: int,
+    fo: int,
+    bo: int,
+    click: Any,
+    value: Any,
+    gone: Any,
+    ri: Any,
+    rf: Any,
+) -> None:
+    """As `respond`, for answers that were given elsewhere: history, consumed items and the recommender's estimate move on.
+
+    `click` (N, K), `value` (N, K) ratings and `gone` (N,) are the answers; clicks on empty slots do not count.
+    """
+    k_size, items_at, reward = q[st.I_K], st.R_INT_HEAD, 0.0
+    multiply(f, fo + q[st.S_MEMORY], p[st.P_MEMORY], q[st.I_D])
+    for k in range(k_size):
+        item = np.int64(ri[n, items_at + k])
+        rf[n, st.R_FLOAT_HEAD + k] = 0.0
+        if click[n, k] and item < q[st.I_ITEMS]:
+            feedback: Any = np.float32(1.0)
+            ri[n, items_at + k_size + k] = 1
+            if q[st.I_SCALE] != 0:
+                rf[n, st.R_FLOAT_HEAD + k] = value[n, k]
+                ri[n, items_at + 2 * k_size + k] = 1
+                feedback = (np.float32(value[n, k]) - p[st.P_MIDDLE]) / p[st.P_HALF]
+            reward += p[st.P_W_CLICK] + p[st.P_W_RATING] * feedback
+            take(x, f, b, p, q, fo, bo, item, value[n, k], feedback)
+    over = b[bo + st.STEP] + 1 >= q[st.I_T]
+    b[bo + st.STEP] += 1
+    b[bo + st.DONE] = gone[n] or over
+    ri[n, st.R_TERMINATED] = gone[n]
+    ri[n, st.R_TRUNCATED] = over and not gone[n]
+    ri[n, st.R_USER] = b[bo + st.USER]
+    rf[n, st.R_REWARD] = reward
+    rf[n, st.R_SATISFACTION] = f[fo + st.SATISFACTION]
+    rf[n, st.R_BOREDOM] = rf[n, st.R_SHIFT] = 0.0
+
+
+@inner
 def idle(f: Any, b: Any, q: Any, n: int, fo: int, bo: int, ri: Any, rf: Any) -> None:
     """A user whose episode is over, in a batch where others go on: nothing is shown, nothing changes."""
     for k in range(ri.shape[1]):

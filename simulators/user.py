@@ -167,6 +167,32 @@ class UserSimulator:
         )  # fmt: skip
         return seen, happened, last, ended
 
+    def answered(self, action: Array, click: Array, rating: Array, gone: Array) -> tuple[Seen, Happened]:
+        """Show slates to users who answer elsewhere (another truth, a log), and take their answers over.
+
+        What the recommender knows (history, consumed items, its estimate) moves on as in `step`; what a simulated user
+        feels does not matter and is not moved. Rows that are over stay idle.
+
+        Args:
+            action: (N, K) int64 positions in the candidate lists.
+            click: (N, K) bool; clicks on empty slots do not count.
+            rating: (N, K) float32, read where clicked.
+            gone: (N,) bool, whether the user left after this slate.
+
+        Returns:
+            the next observations, and what happened.
+        """
+        n, k = self.num_users, self.layout.slate
+        seen = self.new_seen()
+        happened = Happened(
+            np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
+        )
+        compiled.answered_rows(
+            self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q, action, click, rating, gone,
+            *self._scratch, *seen, *happened,
+        )  # fmt: skip
+        return seen, happened
+
     def new_seen(self) -> Seen:
         """Return fresh, unfilled observation arrays."""
         n, h, c = self.num_users, self.layout.history, self.layout.candidates
