@@ -20,8 +20,12 @@ from recworld.registry import Registry
 DATASETS = Registry("data set")
 """Data sets by name: callables ``(settings: LogSettings, seed: int) -> InteractionLog``."""
 DATASETS.register("ml-100k", "recworld.logs.movielens:ml_100k")
+DATASETS.register("coat", "recworld.logs.coat:coat")
 DATASETS.register("foreign", "recworld.logs.foreign:foreign")
 DATASETS.register("wellspecified", "recworld.simulators.truths:wellspecified")
+
+READ_FROM_PATH = ("coat",)
+"""Data sets that are read from the folder that the setting path names."""
 
 
 def load_log(dataset: str, settings: LogSettings | None = None, seed: int = 0) -> InteractionLog:
@@ -48,8 +52,12 @@ def load_log(dataset: str, settings: LogSettings | None = None, seed: int = 0) -
             raise InputError(
                 f"The setting columns is for files and folders; data set {dataset!r} takes none."
             )
+        if settings.path is not None and dataset in DATASETS and dataset not in READ_FROM_PATH:
+            raise InputError(f"The setting path is for data set 'coat'; data set {dataset!r} takes none.")
         log = _called(dataset, settings, seed)
     else:
+        if settings.path is not None:
+            raise InputError(f"The setting path is for data set 'coat'; {dataset} is a path itself.")
         log = read_log(path, settings, dataset)
     for note in [summary(log), *log.notes]:
         say(f"{log.name}: {note}")

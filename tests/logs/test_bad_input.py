@@ -134,7 +134,7 @@ def test_wrong_parquet_cells(tmp_path: Path) -> None:
 def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert refused("ml100k").endswith("Did you mean 'ml-100k'?")
-    assert "Known: foreign, ml-100k, wellspecified." in refused("netflix-prize")
+    assert "Known: coat, foreign, ml-100k, wellspecified." in refused("netflix-prize")
     assert "must be a name, a file or a folder" in refused(" ")
     assert "of 5000 characters" in refused("x" * 5000)
     assert "Unknown data set" in refused("a\0b")

@@ -105,7 +105,7 @@ def _single(path: Path, kind: str) -> str:
 SINGLE = ("parquet", "csv", "tsv untimed", "csv click", "parquet click untimed", "csv continuous")
 
 
-@pytest.fixture(params=[*SINGLE, "folder", "foreign", "wellspecified", "ml-100k"])
+@pytest.fixture(params=[*SINGLE, "folder", "foreign", "wellspecified", "ml-100k", "coat"])
 def loader(request: pytest.FixtureRequest, tmp_path: Path, folder: Path) -> Callable[[int], InteractionLog]:
     """A way to load a log, by seed."""
     kind = request.param
@@ -116,6 +116,9 @@ def loader(request: pytest.FixtureRequest, tmp_path: Path, folder: Path) -> Call
         files.mkdir()
         write_made_movielens(files)
         return lambda seed: movielens.parse(files)
+    if kind == "coat":
+        made = LogSettings(path=str(request.getfixturevalue("made_coat")))
+        return lambda seed: load_log("coat", made, seed)
     dataset = _single(tmp_path, kind) if kind in SINGLE else str(folder) if kind == "folder" else kind
     return lambda seed: load_log(dataset, SMALL, seed)
 
