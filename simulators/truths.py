@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import ndtr
 
 from recworld.logs.log import InteractionLog
 from recworld.logs.policy import LogBook, draw_slates, policy_score
@@ -72,20 +73,35 @@ def wellspecified_world(
 
 
 def response_tables(truth: SyntheticTruth) -> ResponseTables:
-    """Return a synthetic truth as response tables with M = 1."""
+    """Return a synthetic truth as response tables with M = 1.
+
+    The tables count eta in units of the rating, and a user's bias is their mean rating over the catalogue: a taste is pulled
+    by what is rated above it. eta is moved there, and the user's shift takes the move back: no rating changes.
+    """
+    move = _mean_rating(truth) - truth.user_rating_bias
     return ResponseTables(
         taste=truth.taste[None],
         item=truth.item[None],
-        user_rating_bias=truth.user_rating_bias[None],
+        user_rating_bias=(truth.user_rating_bias + move)[None],
         item_rating_bias=truth.item_rating_bias[None],
         user_attraction_bias=truth.user_attraction_bias[None],
         item_attraction_bias=truth.item_attraction_bias[None],
         thresholds=truth.thresholds[None],
-        user_shift=truth.user_shift[None],
+        user_shift=(truth.user_shift + truth.user_scale * move)[None],
         user_scale=truth.user_scale[None],
         user_sigma=np.ones((1, truth.num_users), np.float32),
         rating_width=truth.rating_width,
     )
+
+
+def _mean_rating(truth: SyntheticTruth) -> Array:
+    """Return each user's mean rating over the catalogue, unbored. Shape (U,), float32."""
+    levels, fr = np.asarray(truth.scale.levels, np.float32), truth.rating_width
+    eta = truth.taste[:, :fr] @ truth.item[:, :fr].T + truth.item_rating_bias
+    eta += truth.user_rating_bias[:, None]
+    latent = truth.user_scale[:, None] * eta - truth.user_shift[:, None]
+    above = [ndtr(latent - threshold).mean(1) for threshold in truth.thresholds]
+    return np.asarray(levels[0] + np.diff(levels) @ np.stack(above), np.float32)
 
 
 def wellspecified(settings: LogSettings, seed: int) -> InteractionLog:
