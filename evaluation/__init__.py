@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from recworld.evaluation.leaderboard import Leaderboard as Leaderboard
     from recworld.evaluation.metrics import METRICS as METRICS
     from recworld.evaluation.metrics import episode_metrics as episode_metrics
+    from recworld.evaluation.outside import OutsideEnv as OutsideEnv
+    from recworld.evaluation.ranking import PolicyValues as PolicyValues
+    from recworld.evaluation.ranking import ranking_agreement as ranking_agreement
     from recworld.evaluation.results import EvaluationResult as EvaluationResult
     from recworld.evaluation.results import PolicyResult as PolicyResult
     from recworld.evaluation.writers import MetricsFile as MetricsFile
@@ -27,13 +30,16 @@ _HOME = {
     "Leaderboard": "leaderboard",
     "METRICS": "metrics",
     "MetricsFile": "writers",
+    "OutsideEnv": "outside",
     "PeriodicEvaluation": "curves",
     "PolicyResult": "results",
+    "PolicyValues": "ranking",
     "TensorBoardWriter": "writers",
     "compare": "comparing",
     "episode_metrics": "metrics",
     "evaluate_policies": "comparing",
     "evaluate_policy": "comparing",
+    "ranking_agreement": "ranking",
     "split_members": "comparing",
 }
 __all__ = sorted(_HOME)
