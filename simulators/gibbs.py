@@ -1,11 +1,12 @@
 """Bayesian matrix factorisation with side information, by Gibbs sampling.
 
-    y(u,i) = b_u + b_i + <p_u, q_i> + e,          e ~ Normal(0, 1 / alpha_u)
+    y(u,i) = b_u + b_i + <p_u, q_i> + e,          e ~ Normal(0, 1 / (alpha_u w_row))
     (b_u, p_u) ~ Normal(W_U' x_u, Lambda_U^-1),   (b_i, q_i) ~ Normal(W_I' x_i, Lambda_I^-1)
     W ~ matrix normal with precision diag(lambda_block) x Lambda,   Lambda ~ Wishart,   lambda, alpha ~ Gamma
 
 Sources: Salakhutdinov & Mnih (2008) for the factorisation, Simm et al. (2017, "Macau") for the link matrices.
-Ratings are standardised before they enter.
+y is the standardised rating, or the latent normal of an ordered level (`gibbs_ordinal`); effects of the moment of rating
+(`gibbs_moments`) are added where time stamps are given.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy.typing as npt
 
 from recworld.seeding import generator
 from recworld.simulators.gibbs_kernels import predict_rows, sample_side
+from recworld.simulators.gibbs_moments import MomentEffects
+from recworld.simulators.gibbs_ordinal import OrdinalLatents
 from recworld.simulators.side_features import SideFeatures
 
 Floats = npt.NDArray[np.float64]
@@ -52,6 +55,10 @@ class GibbsSide:
         features: features of this side's members.
         priors: rank and prior strengths.
         random: source of all draws.
+
+    Attributes:
+        vector: (size, 1 + rank): bias and factors, the current draw.
+        middle: (size, 1 + rank): the mean of that draw given everything else.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class GibbsSide:
         self.has_rows = np.diff(self.start) > 0
         self.vector = 0.1 * random.standard_normal((size, width))
         self.vector[:, 0] = 0.0
+        self.middle = self.vector.copy()
         self.link = np.zeros((features.values.shape[1], width))
         self.precision = np.diag([4.0] + [2.0] * priors.rank)
         self.block_precision = np.full(features.block.max() + 1, priors.link)
@@ -102,6 +110,7 @@ class GibbsSide:
         sample_side(
             self.start, self.partner, np.ascontiguousarray(target[self.order]),
             np.ascontiguousarray(weight[self.order]), other, mean, self.precision, noise, self.vector,
+            self.middle,
         )  # fmt: skip
 
 
@@ -120,32 +129,36 @@ class GibbsChain:
     Args:
         user: (n,) user numbers of the training rows.
         item: (n,) item numbers.
-        target: (n,) standardised ratings.
+        target: (n,) standardised ratings; not read where there are latents.
         user_features: features of the U users.
         item_features: features of the I items.
         priors: rank and prior strengths.
         seed: seed of the chain; two chains of one seed are equal bit for bit.
         weight: (n,) what a row's precision is multiplied by; 1 by default.
+        latents: ordered levels, where the rows hold them.
+        moments: effects of the moment of rating, where it is known.
     """
 
     def __init__(
         self, user: Shorts, item: Shorts, target: Floats, user_features: SideFeatures,
         item_features: SideFeatures, priors: GibbsPriors, seed: int, weight: Floats | None = None,
+        latents: OrdinalLatents | None = None, moments: MomentEffects | None = None,
     ) -> None:  # fmt: skip
         self.priors = priors
-        self._weight = weight
+        self._weight, self._latents, self.moments = weight, latents, moments
         self.random = generator(seed, "gibbs")
         self._user, self._item, self._target = user, item, target
         self._users = GibbsSide(user, item, user_features, priors, self.random)
         self._items = GibbsSide(item, user, item_features, priors, self.random)
         self._count = np.bincount(user, minlength=len(user_features.values))
-        self.noise_precision = np.full(len(self._count), 1.5)
-        self._common_precision = 1.5
+        # The scale of latent normals is free: there the common noise is 1, and the thresholds follow.
+        self._common_precision = 1.5 if latents is None else 1.0
+        self.noise_precision = np.full(len(self._count), self._common_precision)
 
     @property
     def user_vector(self) -> Floats:
-        """(U, 1 + rank): bias and factors of users, the current draw."""
-        return self._users.vector
+        """(U, 1 + rank): bias and factors of users given all else, the mean of the current draw (Rao & Blackwell)."""
+        return self._users.middle
 
     @property
     def item_vector(self) -> Floats:
@@ -153,24 +166,36 @@ class GibbsChain:
         return self._items.vector
 
     def step(self) -> None:
-        """Draw everything once."""
+        """Draw everything once; users come after items, so that `user_vector` belongs to `item_vector`."""
         weight = self.noise_precision[self._user]
         if self._weight is not None:
             weight = weight * self._weight
-        self._users.sample_prior()
-        self._users.sample_vectors(weight, self._target, self._items.vector)
+        shared = 0.0 if self.moments is None else self.moments.rows()
+        if self._latents is not None:
+            self._target = self._latents.draw(self._draws() + shared, weight, self.random)
+        target = np.asarray(self._target - shared)
         self._items.sample_prior()
-        self._items.sample_vectors(weight, self._target, self._users.vector)
-        self._sample_noise()
+        self._items.sample_vectors(weight, target, self._users.vector)
+        self._users.sample_prior()
+        self._users.sample_vectors(weight, target, self._items.vector)
+        rest = self._target - self._draws()
+        if self.moments is not None:
+            self.moments.step(rest, weight, self.random)
+            rest = rest - self.moments.rows()
+        self._sample_noise(rest)
 
     def predict(self, user: Shorts, item: Shorts) -> Floats:
-        """Return the (n,) standardised predictions of the current draw."""
+        """Return the (n,) predictions of the current sample, without effects of moments."""
         out = np.empty(len(user))
-        predict_rows(user, item, self._users.vector, self._items.vector, out)
+        predict_rows(user, item, self.user_vector, self.item_vector, out)
         return out
 
-    def _sample_noise(self) -> None:
-        gap = self._target - self.predict(self._user, self._item)
+    def _draws(self) -> Floats:
+        out = np.empty(len(self._user))
+        predict_rows(self._user, self._item, self._users.vector, self._items.vector, out)
+        return out
+
+    def _sample_noise(self, gap: Floats) -> None:
         square = gap**2 if self._weight is None else self._weight * gap**2
         squares = np.bincount(self._user, square, minlength=len(self._count))
         freedom = self.priors.noise_freedom
@@ -178,6 +203,8 @@ class GibbsChain:
         rate = 0.5 * (freedom / self._common_precision + squares)
         # A log without noise (a few identical ratings) must not send the precision to infinity.
         self.noise_precision = np.minimum(self.random.gamma(shape) / rate, 1e4)
+        if self._latents is not None:
+            return
         shape_common = 1.0 + 0.5 * freedom * len(self._count)
         rate_common = 1.0 + 0.5 * freedom * self.noise_precision.sum()
         self._common_precision = rate_common / self.random.gamma(shape_common)

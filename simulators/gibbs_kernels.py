@@ -14,10 +14,10 @@ Shorts = npt.NDArray[np.int32]
 
 
 @numba.njit(cache=True, nogil=True)
-def _draw(precision: Floats, linear: Floats, noise: Floats, out: Floats) -> None:
-    """Write a draw of Normal(precision^-1 linear, precision^-1) to `out`; `precision` is overwritten.
+def _draw(precision: Floats, linear: Floats, noise: Floats, out: Floats, middle: Floats) -> None:
+    """Write a draw of Normal(precision^-1 linear, precision^-1) to `out` and its mean to `middle`.
 
-    With the Cholesky factor L of the precision: L y = linear, L' x = y + noise.
+    With the Cholesky factor L of the precision: L y = linear, L' x = y + noise. `precision` and `linear` are overwritten.
     """
     width = len(linear)
     for a in range(width):
@@ -33,15 +33,18 @@ def _draw(precision: Floats, linear: Floats, noise: Floats, out: Floats) -> None
         linear[a] = total / precision[a, a]
     for a in range(width - 1, -1, -1):
         total = linear[a] + noise[a]
+        mean = linear[a]
         for c in range(a + 1, width):
             total -= precision[c, a] * out[c]
+            mean -= precision[c, a] * middle[c]
         out[a] = total / precision[a, a]
+        middle[a] = mean / precision[a, a]
 
 
 @numba.njit(cache=True, nogil=True)
 def sample_side(
     start: Ints, partner: Shorts, target: Floats, weight: Floats, other: Floats,
-    prior_mean: Floats, prior_precision: Floats, noise: Floats, out: Floats,
+    prior_mean: Floats, prior_precision: Floats, noise: Floats, out: Floats, middle: Floats,
 ) -> None:  # fmt: skip
     """Draw the vectors of one side (all users or all items) given the other side.
 
@@ -58,7 +61,8 @@ def sample_side(
         prior_mean: (n, W).
         prior_precision: (W, W).
         noise: (n, W) standard normals.
-        out: (n, W), overwritten.
+        out: (n, W), overwritten: the draws.
+        middle: (n, W), overwritten: their means.
     """
     width = other.shape[1]
     most = 0
@@ -69,6 +73,7 @@ def sample_side(
         count = start[row + 1] - start[row]
         if count == 0:
             out[row] = prior_mean[row]
+            middle[row] = prior_mean[row]
             continue
         for k in range(count):
             at = start[row] + k
@@ -80,7 +85,7 @@ def sample_side(
         rows = design[:count]
         precision = prior_precision + np.dot(rows.T, rows)
         linear = np.dot(prior_precision, prior_mean[row]) + np.dot(residual[:count], rows)
-        _draw(precision, linear, noise[row], out[row])
+        _draw(precision, linear, noise[row], out[row], middle[row])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -14,11 +14,11 @@ class RatingSettings(Settings):
     """Factors of one posterior sample, beside the biases."""
     width: int = Field(16, ge=1, le=64)
     """Fr: factors of a member, onto which its averaged samples are compressed; a simulator step costs O(K Fr)."""
-    samples_per_member: int = Field(16, ge=1, le=256)
+    samples_per_member: int = Field(32, ge=1, le=256)
     """Thinned posterior samples averaged in a member: few give diverse members, many give accurate ones."""
-    thinning: int = Field(4, ge=1, le=50)
+    thinning: int = Field(3, ge=1, le=50)
     """Iterations from one kept sample to the next."""
-    burn_in: int = Field(20, ge=1)
+    burn_in: int = Field(30, ge=1)
     """Iterations before the first sample is kept."""
     max_iterations: int = Field(200, ge=1)
     """Most iterations of a chain; the number used is chosen on validation rows."""
@@ -36,5 +36,10 @@ class RatingSettings(Settings):
     """Degrees of freedom that tie a user's noise to the common noise; large means the same noise for all."""
     link_precision: float = Field(1.0, gt=0)
     """Prior mean of the precision of the links from side features to factors."""
+    ordinal: bool = True
+    """On a discrete scale, ratings are latent normals cut at thresholds, not numbers."""
+    moments: bool = False
+    """Where rows have times: what a user's ratings of one moment, and of moments beside it, have in common is modelled.
+    For predictions at known times only: simulated users rate at no date."""
     threads: int = Field(2, ge=1, le=64)
     """Chains that run at the same time; results do not depend on it."""

@@ -49,14 +49,16 @@ def test_kernel_draws_from_the_known_normal_posterior():
     half = random.standard_normal((3, 3))
     prior = half @ half.T + np.eye(3)
     start, partner, out = np.array([0, 5]), np.arange(5, dtype=np.int32), np.empty((1, 3))
+    middle = np.empty((1, 3))
     design = np.column_stack([np.ones(5), other[:, 1:]])
     precision = prior + design.T @ (weight[:, None] * design)
     expected = np.linalg.solve(precision, prior @ mean[0] + design.T @ (weight * (target - other[:, 0])))
-    sample_side(start, partner, target, weight, other, mean, prior, np.zeros((1, 3)), out)
+    sample_side(start, partner, target, weight, other, mean, prior, np.zeros((1, 3)), out, middle)
     np.testing.assert_allclose(out[0], expected, rtol=1e-10)
     moved = []
     for unit in np.eye(3):  # the noise enters as L'^-1 z: its outer products add up to the covariance
-        sample_side(start, partner, target, weight, other, mean, prior, unit[None], out)
+        sample_side(start, partner, target, weight, other, mean, prior, unit[None], out, middle)
+        np.testing.assert_allclose(middle[0], expected, rtol=1e-10)
         moved.append(out[0] - expected)
     np.testing.assert_allclose(np.array(moved).T @ np.array(moved), np.linalg.inv(precision), rtol=1e-9)
 
