@@ -10,6 +10,8 @@ import numpy.typing as npt
 from sklearn.mixture import GaussianMixture
 
 from recworld.logs.log import InteractionLog
+from recworld.seeding import generator
+from recworld.simulators.calibration import Estimate
 from recworld.simulators.calibration_settings import CalibrationSettings
 
 Floats = npt.NDArray[np.float64]
@@ -48,6 +50,9 @@ def read_order(log: InteractionLog, settings: CalibrationSettings) -> Order:
         return Order(np.zeros(0), 1.0, 1.0, False, "the log has no timestamps")
     order = log.order_in_time
     same = np.diff(log.user[order]) == 0
+    if log.exposures is not None:  # clicks of one slate are answered together
+        slate = _slate_of(log)[order]
+        same &= np.diff(slate) != 0
     gaps = np.diff(log.time[order])[same]
     if len(gaps) == 0:
         return Order(gaps, 1.0, 1.0, False, "no user has two interactions")
@@ -63,6 +68,55 @@ def read_order(log: InteractionLog, settings: CalibrationSettings) -> Order:
             gaps, tied, near, False, f"timestamps are nearly tied ({shares}): too fast to have been consumed"
         )
     return Order(gaps, tied, near, True, "")
+
+
+def _slate_of(log: InteractionLog) -> Ints:
+    """Return the slate in which each interaction was first clicked, (n,); a number of its own where none is known."""
+    shown = log.exposures
+    out = -1 - np.arange(len(log))
+    if shown is not None and shown.clicked.any():
+        clicks = np.flatnonzero(shown.clicked)
+        pair = shown.user[clicks].astype(np.int64) * log.num_items + shown.item[clicks]
+        known, first = np.unique(pair, return_index=True)
+        own = log.user.astype(np.int64) * log.num_items + log.item
+        place = np.minimum(np.searchsorted(known, own), len(known) - 1)
+        out = np.where(known[place] == own, shown.slate[clicks[first[place]]], out)
+    return np.asarray(out, np.int64)
+
+
+def consumption_estimates(log: InteractionLog, order: Order, seed: int) -> list[Estimate]:
+    """Return what a log of consumption alone tells: where sessions end, and how often an interaction is the last of one."""
+    if not order.ordered or log.time is None or len(order.gaps) == 0:
+        return []
+    gap, how = choose_gap(order.gaps)
+    random = generator(seed, "gaps")
+    sample = min(len(order.gaps), 4000)
+    again = [choose_gap(random.choice(order.gaps, sample))[0] for _ in range(20)]
+    low, high = np.quantile(again, [0.025, 0.975])
+    chosen = "two humps" in how
+    words = f"identified: {how}" if chosen else f"not identified: default used, source: {how}"
+    low, high = (min(low, gap), max(high, gap)) if chosen else (np.nan, np.nan)
+    ends, events = int((order.gaps > gap).sum()), len(order.gaps)
+    rate = ends / events
+    # Wilson's interval; a user's last interaction is cut by the end of the log.
+    middle, half = (
+        (rate + 1.92 / events) / (1 + 3.84 / events),
+        1.96 * np.sqrt(rate * (1 - rate) / events + 0.96 / events**2),
+    )
+    told = "identified: share of interactions, a user's last left out, after which a session ends; these are consumptions, not slates"
+    return [
+        Estimate("session_gap", gap, float(low), float(high), chosen, words),
+        Estimate("end_per_interaction", rate, float(middle - half), float(middle + half), chosen, told)
+        if chosen
+        else Estimate(
+            "end_per_interaction",
+            np.nan,
+            np.nan,
+            np.nan,
+            False,
+            "not identified: no gap ends a session clearly",
+        ),
+    ]
 
 
 def choose_gap(gaps: Floats) -> tuple[float, str]:

@@ -1,0 +1,144 @@
+"""Placebos and held-out checks of the joint chain, and of the hazard of leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recworld.logs.log import FloatArray
+from recworld.seeding import child_seed, generator
+from recworld.simulators.calibration_chain import Draws, JointChain, run_joint
+from recworld.simulators.calibration_leaving import LEAVING, Hazard, Stays, exchanged_stays, shuffled_stays
+from recworld.simulators.calibration_settings import CalibrationSettings
+from recworld.simulators.calibration_table import (
+    SlateTable,
+    centred_vectors,
+    make_pairs,
+    shuffled_positions,
+    shuffled_slates,
+)
+
+Floats = npt.NDArray[np.float64]
+
+NOTHING = {"boredom": 0.0, "taste_rate": 0.0, "examination_decay": 1 - 1e-9}
+"""What an effect of the chain is held at to leave it out."""
+BURN_IN, SAMPLES = 60, 60
+"""Length of a held-out chain; its loss needs a mean, not an interval."""
+PLACEBO_BURN_IN, PLACEBO_SAMPLES = 75, 200
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the joint chain is asked about.
+
+    Attributes:
+        table: shown rows, in order.
+        vector: (I, D) unit text vectors.
+        num_users: U.
+        settings: lengths and rank.
+        fixed: effects that the log cannot tell, at nothing.
+    """
+
+    table: SlateTable
+    vector: FloatArray
+    num_users: int
+    settings: CalibrationSettings
+    fixed: dict[str, float]
+
+    def chain(self, table: SlateTable, seed: int, fixed: dict[str, float] | None = None) -> JointChain:
+        """Return a chain over a table of the same users and items."""
+        held = {**self.fixed, **(fixed or {})}
+        return JointChain(table, self.vector, self.num_users, self.settings.rank, seed, fixed=held)
+
+
+def summary(draws: Floats) -> dict[str, float]:
+    """Return median and 95 % interval of draws."""
+    low, middle, high = np.quantile(draws, [0.025, 0.5, 0.975])
+    return {"value": float(middle), "low": float(low), "high": float(high)}
+
+
+def placebo_draws(question: Question, seed: int) -> Draws:
+    """Return the draws of the chain with slates shuffled within sessions, and positions within slates."""
+    random = generator(seed, "placebo")
+    table = shuffled_positions(shuffled_slates(question.table, random), random)
+    return run_joint(question.chain(table, child_seed(seed, "placebo")), PLACEBO_BURN_IN, PLACEBO_SAMPLES)
+
+
+def held_out_gains(question: Question, names: Sequence[str], seed: int) -> dict[str, dict[str, Any]]:
+    """Return for each effect what it adds to the prediction of sessions that no chain was fitted on."""
+    if not names:
+        return {}
+    table = question.table
+    keep = generator(seed, "held out").random(table.num_sessions) >= question.settings.held_out_share
+    fit, rest = table.sessions(keep), table.sessions(~keep)
+    if len(rest) == 0 or len(fit) == 0 or not fit.clicked.any():
+        return {}
+    pairs = make_pairs(rest, centred_vectors(question.vector))
+
+    def loss(fixed: dict[str, float]) -> Floats:
+        chain = question.chain(fit, child_seed(seed, "held out"), fixed)
+        total = np.zeros(len(rest))
+        for step in range(BURN_IN + SAMPLES):
+            chain.step(search=step < BURN_IN // 2)
+            if step < BURN_IN:
+                chain.reference = chain.reference + 0.05 * (chain.theta - chain.reference)
+            elif step % 3 == 0:
+                total += np.exp(chain.row_chances(rest, pairs))
+        return np.asarray(-np.log(total / len(range(BURN_IN, BURN_IN + SAMPLES, 3)) + 1e-300))
+
+    whole = loss({})
+    return {
+        name: gain_figures(whole, loss({name: NOTHING[name]}), rest.row_session, len(rest)) for name in names
+    }
+
+
+def gain_figures(loss: Floats, without: Floats, group: npt.NDArray[np.int64], rows: int) -> dict[str, Any]:
+    """Return losses per row, their difference and its 95 % interval over groups (sessions)."""
+    gain = np.bincount(group, without - loss)
+    error = 1.96 * gain.std(ddof=1) * np.sqrt(len(gain)) / rows if len(gain) > 1 else float("inf")
+    mean = float(gain.sum() / rows)
+    return {
+        "log_loss": float(loss.sum() / rows),
+        "without": float(without.sum() / rows),
+        "gain": mean,
+        "gain_interval": [mean - error, mean + error],
+    }
+
+
+def leaving_gains(stays: Stays, share: float, seed: int) -> dict[str, dict[str, Any]]:
+    """Return for each effect on leaving what it adds to the prediction of the length of other sessions."""
+    out = generator(seed, "sessions out").random(len(stays.ending)) < share
+    fit, rest = stays.sessions(~out), stays.sessions(out)
+    if fit.leaves < 20 or rest.leaves < 5:
+        return {}
+
+    def loss(free: npt.NDArray[np.bool_]) -> Floats:
+        hazard, other = Hazard(fit, free), Hazard(rest, free)
+        return -other.sessions(hazard.whole(hazard.mode()))
+
+    group, rows = np.arange(len(rest.ending)), len(rest.liked)
+    whole = loss(np.ones(len(LEAVING), np.bool_))
+    return {
+        name: gain_figures(whole, loss(stays.without(name)), group, rows)
+        for name in ("leave_dissatisfaction", "leave_boredom", "leave_step", "frailty")
+    }
+
+
+def leaving_placebos(stays: Stays, seed: int) -> dict[str, dict[str, Any]]:
+    """Return the effects of liking and boredom with what happened exchanged between sessions, and shuffled within them."""
+    random = generator(seed, "leaving placebo")
+    exchanged, _ = Hazard(exchanged_stays(stays, random)).draws(child_seed(seed, "exchanged"), 1000)
+    within, _ = Hazard(shuffled_stays(stays, random)).draws(child_seed(seed, "within"), 1000)
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("leave_dissatisfaction", "leave_boredom"):
+        place = LEAVING.index(name)
+        found[name] = {
+            **summary(exchanged[:, place]),
+            "kind": "what happened at a step exchanged between the sessions that reached it",
+            "shuffled_within_sessions": summary(within[:, place]),
+        }
+    return found
