@@ -34,10 +34,12 @@ class Prepared:
     Attributes:
         world: the fitted world with the dynamics that were asked for.
         vectors: the text vectors, and the way that new texts take.
+        log: what the world was fitted to.
     """
 
     world: World
     vectors: TextVectors
+    log: InteractionLog
 
 
 def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lambda log: None) -> Prepared:
@@ -63,4 +65,4 @@ def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lam
         world = settings.dynamics.applied(world)
         for line in trust_lines(world.report, bias_rmse(log, settings.seed)):
             say(f"  {line}")
-    return Prepared(world, vectors)
+    return Prepared(world, vectors, log)

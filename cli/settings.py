@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
@@ -112,6 +112,10 @@ class FitSettings(WorldSource):
 
     output: str | None = None
     """Folder of the world, which must not exist; none: worlds/<dataset>."""
+    report: Literal["full", "quick", "none"] = "full"
+    """Fidelity report beside the world: full (fits the model four times more), quick (once more, one member), none."""
+    min_fidelity: Literal["fair", "good"] | None = None
+    """Refuse a world (exit code 2, the report is kept): fair: if a required figure is poor; good: if one is not good."""
 
 
 class TrainSettings(WorldSource):

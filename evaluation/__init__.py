@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from recworld.evaluation.comparing import evaluate_policy as evaluate_policy
     from recworld.evaluation.comparing import split_members as split_members
     from recworld.evaluation.curves import PeriodicEvaluation as PeriodicEvaluation
+    from recworld.evaluation.fidelity import fidelity_report as fidelity_report
+    from recworld.evaluation.fidelity_result import FidelityReport as FidelityReport
     from recworld.evaluation.intervals import Interval as Interval
     from recworld.evaluation.leaderboard import Leaderboard as Leaderboard
     from recworld.evaluation.metrics import METRICS as METRICS
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EvaluationResult": "results",
+    "FidelityReport": "fidelity_result",
     "Interval": "intervals",
     "Leaderboard": "leaderboard",
     "METRICS": "metrics",
@@ -39,6 +42,7 @@ _HOME = {
     "episode_metrics": "metrics",
     "evaluate_policies": "comparing",
     "evaluate_policy": "comparing",
+    "fidelity_report": "fidelity",
     "ranking_agreement": "ranking",
     "split_members": "comparing",
 }
