@@ -88,7 +88,8 @@ def _refuse(least: str, report: FidelityReport | None, output: Path) -> None:
     if report is not None:
         write_folder(kept, report.write)
     raise InputError(
-        f"The world is refused by --min-fidelity {least}: {'; '.join(reasons)}. The report is kept in {kept}, the world is not."
+        f"The world is refused by --min-fidelity {least}: {'; '.join(reasons)}. "
+        f"The report is kept in {kept}, the world is not."
     )
 
 

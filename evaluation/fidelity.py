@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,8 +21,8 @@ from recworld.evaluation.fidelity_exposures import exposed, why_no_replay
 from recworld.evaluation.fidelity_lines import GROUPS, Line, shown, unknown
 from recworld.evaluation.fidelity_marginals import Marginals, histogram_edges, marginals
 from recworld.evaluation.fidelity_replay import Replayed, Sessions, logged_sessions
-from recworld.evaluation.fidelity_result import FidelityReport
 from recworld.evaluation.fidelity_responses import Responses
+from recworld.evaluation.fidelity_result import FidelityReport
 from recworld.evaluation.fidelity_sensitivity import RANGES, default_of, sensitivity
 from recworld.evaluation.fidelity_sessions import SessionPairs, drawn_pairs, replayed_pairs, session_lines
 from recworld.evaluation.fidelity_splits import SPLITS, TITLES, Split, make_split
@@ -101,7 +102,7 @@ class _Builder:
         tables: dict[str, ResponseTables] = {}
         splits: dict[str, Split | str] = {}
         for name in SPLITS if self.kind == "full" else SPLITS[:1]:
-            self._group("accuracy", lambda n=name: self._accuracy(n, log, splits, tables, reliability))
+            self._group("accuracy", partial(self._accuracy, name, log, splits, tables, reliability))
         self.curves["reliability"] = reliability
         self.curves["accuracy"] = _accuracy_table(self.lines)
         split = splits.get("random", "the log could not be split")

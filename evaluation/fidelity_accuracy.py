@@ -34,6 +34,9 @@ NEGATIVES = 5
 CALIBRATION = Tolerance(0.02, 0.05)
 LEAST_CHANCE = 1e-7
 MEMBER = (0,)
+DRAWS = 40
+"""Draws of a perfectly calibrated model."""
+REQUIRED = ("rmse", "liked_auc", "take_up_auc")
 
 Curve = dict[str, list[float]]
 
@@ -70,7 +73,9 @@ def accuracy(split: Split, log: InteractionLog, responses: Responses, seed: int)
         seed: of negatives, bootstrap and halves.
     """
     seed = child_seed(seed, "accuracy", split.name)
-    simple, lines, curves = SimpleModels(split.train), [], {}
+    simple = SimpleModels(split.train)
+    lines: list[Line] = []
+    curves: dict[str, Curve] = {}
     for kind, measured in (("ratings", _ratings), ("take-up", _take_up)):
         found = measured(split, log, responses, simple, seed)
         if isinstance(found, str):
@@ -80,11 +85,11 @@ def accuracy(split: Split, log: InteractionLog, responses: Responses, seed: int)
             )
             continue
         lines += found[0]
-        curves[found[1]] = found[2]
+        curves |= found[1]
     return Accuracy(lines, curves)
 
 
-Found = tuple[list[Line], str, Curve] | str
+Found = tuple[list[Line], dict[str, Curve]] | str
 
 
 def _ratings(
@@ -130,8 +135,8 @@ def _ratings(
         metrics.append(_Metric(name, title, meaning, unit, ours, beside, better, than))
     users = int(owner.max()) + 1
     lines = [_line(metric, split, users, seed) for metric in metrics]
-    lines.append(_calibration("liked", "liking", chance["member"], liked, owner, split, seed))
-    return lines, "liked", _curve(chance["member"], liked)
+    lines.append(_calibration(chance["member"], liked, owner, split, seed))
+    return lines, {"liked": _curve(chance["member"], liked)}
 
 
 def _take_up(
@@ -142,10 +147,11 @@ def _take_up(
         user, item, taken = shown.user[rows], shown.item[rows], shown.clicked[rows]
         meaning = "Chance that a shown item that was clicked is ranked above a shown one that was not"
         other, rival = "items' click rates", simple.item_rate
+        noticed = responses.noticed(shown.position[rows])
     else:
         user, item, taken = _against_random(split, log, seed)
         meaning = "Chance that a consumed item is ranked above a random one that was not"
-        other, rival = "popularity", simple.popularity
+        other, rival, noticed = "popularity", simple.popularity, None
     if taken.sum() < FEWEST or (~taken).sum() < FEWEST:
         return f"{int(taken.sum())} held-out consumptions are too few"
     owner = compact(user)
@@ -156,7 +162,9 @@ def _take_up(
     metric = _Metric(
         "take_up_auc", "What is taken up (AUC)", meaning, "", auc_of(member, taken, owner), beside, 1, (other,)
     )  # fmt: skip
-    return [_line(metric, split, int(owner.max()) + 1, seed)], "take-up", _curve(member, taken)
+    # Against drawn negatives only the order means something; what was shown tells the probability too.
+    curves = {} if noticed is None else {"clicked": _curve(member * noticed, taken)}
+    return [_line(metric, split, int(owner.max()) + 1, seed)], curves
 
 
 def _against_random(split: Split, log: InteractionLog, seed: int) -> tuple[Any, Any, Mask]:
@@ -196,35 +204,20 @@ def _line(metric: _Metric, split: Split, users: int, seed: int) -> Line:
     )  # fmt: skip
 
 
-REQUIRED = ("rmse", "liked_auc", "take_up_auc")
-
-
-def _calibration(
-    name: str,
-    what: str,
-    chance: Floats,
-    happened: Mask,
-    owner: npt.NDArray[np.int64],
-    split: Split,
-    seed: int,
-) -> Line:
+def _calibration(chance: Floats, liked: Mask, owner: npt.NDArray[np.int64], split: Split, seed: int) -> Line:
     """Return the calibration error; its floor is what a perfectly calibrated model shows by chance."""
     users = int(owner.max()) + 1
-    found = measure(calibration_of(chance, happened, owner), users, seed)
+    found = measure(calibration_of(chance, liked, owner), users, seed)
     rng, whole = generator(seed, "calibration floor"), np.ones((1, users))
-    by_chance = [
-        float(calibration_of(chance, rng.random(len(chance)) < chance, owner)(whole)[0]) for _ in range(40)
+    lucky = [
+        float(calibration_of(chance, rng.random(len(chance)) < chance, owner)(whole)[0]) for _ in range(DRAWS)
     ]
-    found = replace(found, floor=float(np.mean(by_chance)), floor_high=float(np.quantile(by_chance, 0.95)))
-    level, verdict = judge(found, CALIBRATION)
-    verdict = verdict.replace(
-        "as close as two halves of the log", "as close as a perfectly calibrated model comes"
-    )
-    verdict = verdict.replace("what two halves of the log differ by", "what chance alone gives")
+    found = replace(found, floor=float(np.mean(lucky)), floor_high=float(np.quantile(lucky, 0.95)))
+    level, verdict = judge(found, CALIBRATION, "a perfectly calibrated model and chance")
     return line_of(
-        GROUP, f"{name}_calibration_{split.name}", f"Calibration of {what}, {TITLES[split.name]}",
-        f"Mean gap between the promised and the observed share of {what}, over 15 equal groups. Its noise floor is what a "
-        "perfectly calibrated model shows by chance.", found, level, verdict, required=split.name == "random",
+        GROUP, f"liked_calibration_{split.name}", f"Calibration of liking, {TITLES[split.name]}",
+        "Mean gap between the promised and the observed share of liked items, over 15 equal groups. Its noise floor is what "
+        "a perfectly calibrated model shows by chance.", found, level, verdict, required=split.name == "random",
     )  # fmt: skip
 
 

@@ -11,7 +11,15 @@ import numpy.typing as npt
 from recworld.evaluation.distances import wasserstein
 from recworld.evaluation.fidelity_lines import Line, Tolerance, judge, line_of, unknown
 from recworld.evaluation.fidelity_replay import Replayed, Sessions, replay
-from recworld.evaluation.resampling import Measured, Statistic, compact, measure_distance, measure_gap
+from recworld.evaluation.resampling import (
+    Measured,
+    Statistic,
+    compact,
+    measure_distance,
+    measure_gap,
+    profile_gap,
+    ratio,
+)
 from recworld.logs.log import InteractionLog
 from recworld.seeding import child_seed
 from recworld.simulators.world import World
@@ -112,7 +120,7 @@ def _clicks(
         )
 
     gap("click_rate", "Click rate", "Gap between the simulated and the logged share of shown items that were clicked, as a "
-        "share of the logged one.", _over(clicks.sum(1), count.sum(1), overall), _over(ours.sum(1), count.sum(1), overall),
+        "share of the logged one.", ratio(clicks.sum(1), count.sum(1), overall), ratio(ours.sum(1), count.sum(1), overall),
         required=True, beside={"logged": overall, "simulated": ours.sum() / count.sum()})  # fmt: skip
     filled = np.flatnonzero(count.sum(0) >= FEWEST_CLICKS)
     weight = count[:, filled].sum(0) / count[:, filled].sum()
@@ -122,7 +130,7 @@ def _clicks(
         "position": (filled + 1.0).tolist(),
     }
     if len(filled) > 1:
-        found = _profile_gap(clicks[:, filled], ours[:, filled], count[:, filled], weight, overall, seed)
+        found = profile_gap(clicks[:, filled], ours[:, filled], count[:, filled], weight, overall, seed)
         level, verdict = judge(found, Tolerance(0.1, 0.25, " of the logged click rate"))
         lines.append(
             line_of(GROUP, "clicks_by_position", "Clicks by position", "Mean gap of the click rate over positions, as a "
@@ -131,9 +139,10 @@ def _clicks(
         depth = (filled + 1.0)[None, :]
         mean_depth = float((clicks[:, filled] * depth).sum() / clicks[:, filled].sum())
         gap("click_depth", "Click depth", "Gap of the mean position of clicks (1 is the first place), as a share of the "
-            "logged one.", _over((clicks[:, filled] * depth).sum(1), clicks[:, filled].sum(1), mean_depth),
-            _over((ours[:, filled] * depth).sum(1), ours[:, filled].sum(1), mean_depth),
-            beside={"logged": mean_depth, "simulated": float((ours[:, filled] * depth).sum() / ours[:, filled].sum())})  # fmt: skip
+            "logged one.", ratio((clicks[:, filled] * depth).sum(1), clicks[:, filled].sum(1), mean_depth),
+            ratio((ours[:, filled] * depth).sum(1), ours[:, filled].sum(1), mean_depth),
+            beside={"logged": mean_depth,
+                    "simulated": float((ours[:, filled] * depth).sum() / ours[:, filled].sum())})  # fmt: skip
     else:
         lines.append(unknown(GROUP, "clicks_by_position", "Clicks by position", "every slate has one place"))
     lines += _spreads(sessions, drawn[0], shown, who, seed)
@@ -141,37 +150,12 @@ def _clicks(
     return lines, rates
 
 
-def _over(above: Floats, below: Floats, unit: float) -> Statistic:
-    return lambda weight: np.asarray((weight @ above) / np.maximum(weight @ below, 1e-12) / unit)
-
-
-def _profile_gap(
-    clicks: Floats, ours: Floats, count: Floats, weight: Floats, unit: float, seed: int
-) -> Measured:
-    """Return the weighted mean gap of click rates by position, with its interval and floor."""
-    from recworld.evaluation.resampling import bootstrap_weights, half_weights
-
-    def rate(above: Floats, drawn: Floats) -> Floats:
-        return np.asarray((drawn @ above) / np.maximum(drawn @ count, 1e-12))
-
-    def gap(first: Floats, second: Floats) -> Floats:
-        return np.asarray((np.abs(first - second) * weight).sum(1) / unit)
-
-    users = len(count)
-    one = np.ones((1, users))
-    value = float(gap(rate(ours, one), rate(clicks, one))[0])
-    drawn, half = bootstrap_weights(users, seed), half_weights(users, seed)
-    low, high = np.quantile(gap(rate(ours, drawn), rate(clicks, drawn)), [0.025, 0.975])
-    floors = gap(rate(clicks, half), rate(clicks, 1 - half))
-    return Measured(value, float(low), float(high), float(floors.mean()), float(np.quantile(floors, 0.95)))
-
-
 def _spreads(sessions: Sessions, drawn: Replayed, shown: Any, who: Ints, seed: int) -> list[Line]:
     """Return the line of how click rates differ between users."""
     users = int(who.max()) + 1
 
     def by_user(values: Any) -> Floats:
-        return np.bincount(who, values.sum((1, 2)), users)
+        return np.bincount(who, values.sum((1, 2)), users).astype(np.float64)
 
     count = by_user(shown)
     kept = count >= 10
@@ -205,15 +189,16 @@ def _rating(
     users = int(who.max()) + 1
 
     def by_user(values: Any) -> Floats:
-        return np.bincount(who, values.sum((1, 2)), users)
+        return np.bincount(who, values.sum((1, 2)), users).astype(np.float64)
 
     real = by_user(np.where(rated, sessions.rating, 0.0)), by_user(rated)
     taken = np.mean([one.click & shown for one in drawn], axis=0)
     ours = by_user(np.mean([one.rating * (one.click & shown) for one in drawn], axis=0)), by_user(taken)
-    found = measure_gap(_over(*real, span), _over(*ours, span), users, seed)
+    found = measure_gap(ratio(*real, span), ratio(*ours, span), users, seed)
     level, verdict = judge(found, Tolerance(0.02, 0.05, " of the scale"))
     return [
-        line_of(GROUP, name, title, "Gap of the mean rating of clicked items, as a share of the scale.", found, level, verdict,
+        line_of(GROUP, name, title, "Gap of the mean rating of clicked items, as a share of the scale.", found, level,
+                verdict,
                 beside={"logged": real[0].sum() / real[1].sum(), "simulated": ours[0].sum() / max(ours[1].sum(), 1e-9)})
     ]  # fmt: skip
 
@@ -224,9 +209,9 @@ def _staying(
     """Compare how long people stay, slate by slate, on the slates that were logged.
 
     What a simulated user would do after the last logged slate is unknown (censored), so chances of leaving are compared
-    among the sessions that reached each slate: the logged share that ended there, and the simulated chance of ending there of
-    those still there, each session weighing the same in both. Products of the chances of staying are the survival curves. The
-    last session of each user ends with the log and is censored there; so is a session as long as the longest.
+    among the sessions that reached each slate: the logged share that ended there, and the simulated chance of ending there
+    of those still there, each session weighing the same in both. Products of the chances of staying are the survival curves.
+    The last session of each user ends with the log and is censored there; so is a session as long as the longest.
     """
     name, title = "session_length", "Session length"
     if int(sessions.length.max()) < 2:
@@ -251,8 +236,8 @@ def _staying(
     real = _mean_stay(np.where(known, ended[:, :steps], 0.0), known)
     ours = _mean_stay(np.where(known, chance, 0.0), known)
     found = measure_gap(real, ours, len(who), seed)
-    one = np.ones((1, len(who)))
-    logged, simulated = float(real(one)[0]), float(ours(one)[0])
+    everyone = np.ones((1, len(who)))
+    logged, simulated = float(real(everyone)[0]), float(ours(everyone)[0])
     relative = Measured(
         *(value / logged for value in (found.value, found.low, found.high, found.floor, found.floor_high))
     )

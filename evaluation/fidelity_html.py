@@ -49,8 +49,14 @@ li { margin: .15rem 0; font-size: .92rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .number b { font-size: 1.05rem; } .number div { font-size: .8rem; color: var(--soft); }
 svg.scale { width: 100%; height: 1.1rem; display: block; margin-top: .15rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 500; color: var(--soft); font-size: .8rem; }
+td, th { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td small { color: var(--soft); }
 figure { margin: 1rem 0; break-inside: avoid; } figure img { width: 100%; height: auto; }
 figcaption { font-size: .84rem; color: var(--soft); }
+b.good { color: var(--good); } b.fair { color: var(--fair); } b.poor { color: var(--poor); }
 .key { font-size: .84rem; color: var(--soft); background: var(--wash); padding: .6rem .9rem; }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding-top: 1rem; }
@@ -83,18 +89,19 @@ def page(report: FidelityReport, plots: Mapping[str, bytes]) -> str:
     for key, title in GROUPS.items():
         lines = report.group(key)
         if lines:
-            parts += [f'<section id="{key}"><h2>{html.escape(title)}</h2>', *map(_row, lines)]
+            parts += [f'<section id="{key}"><h2>{html.escape(title)}</h2>']
             parts += [_figure(plot, plots[plot]) for plot in PLOT_OF.get(key, ()) if plot in plots]
-            parts.append("</section>")
+            parts += [_accuracy(lines) if key == "accuracy" else "".join(map(_row, lines)), "</section>"]
     return "\n".join([*parts, "</body></html>", ""])
 
 
 KEY = (
-    '<p class="key">Each line: the figure, its 95 % interval in brackets, and the <i>noise floor</i>, the same figure between '
-    "two halves of the real log: no simulation of these people can be told to be nearer than that. <b>good</b>: as near as two "
-    "halves, or near enough not to matter; <b>fair</b>: within twice the floor, or moderately off; <b>poor</b>: further off. "
-    "Accuracy is judged by its lead over models that know nothing of tastes. Small bars: the figure (dot) with its interval, "
-    "the floor in grey. Lines with ● count for --min-fidelity.</p>"
+    '<p class="key">Each line gives the figure, its 95 % interval in brackets, and its <i>noise floor</i>: the same figure '
+    "between two halves of the real log. Nothing can be shown to be nearer to these people than they are to each other. "
+    '<b class="good">good</b>: as near as two halves, or off by too little to matter; <b class="fair">fair</b>: within '
+    'twice the floor, or moderately off; <b class="poor">poor</b>: further off. Accuracy is judged by its lead over models '
+    "that know nothing of tastes. In the small bars the dot is the figure, the line its interval, grey the floor. Lines "
+    "with ● are those that --min-fidelity looks at.</p>"
 )
 
 
@@ -127,6 +134,41 @@ def _summary(report: FidelityReport) -> list[str]:
             items = "".join(f"<li>{html.escape(one)}</li>" for one in sentences)
             parts.append(f"<div><h3>{title}</h3><ul>{items}</ul></div>")
     return [*parts, "</div>"]
+
+
+def _accuracy(lines: list[Line]) -> str:
+    """Return the lines of the first split in full, the same figures on the other splits as one table each."""
+    full = [line for line in lines if line.name.endswith("_random")]
+    parts = ["<h3>Random rows held out</h3>" if full else "", *map(_row, full)]
+    rest = [line for line in lines if line not in full]
+    for split, title in TABLES.items():
+        rows = [line for line in rest if line.name.endswith(split) and line.figure is not None]
+        if rows:
+            parts.append(f"<h3>{title}</h3>")
+            parts.append('<div class="wide"><table><tr><th></th><th>figure</th><th>one member [95 %]</th><th>ensemble</th>'
+                         "<th>simple model</th><th>floor</th></tr>")  # fmt: skip
+            parts += [_cells(line) for line in rows]
+            parts.append("</table></div>")
+    return "".join([*parts, *(_row(line) for line in rest if line.figure is None)])
+
+
+TABLES = {
+    "_temporal": "The latest rows held out",
+    "_cold_users": "Users never met",
+    "_cold_items": "Items never met",
+}
+
+
+def _cells(line: Line) -> str:
+    title = html.escape(line.title.split(",")[0])
+    simple = [f"{shown(value)} <small>({html.escape(name)})</small>" for name, value in line.beside.items() if
+              name != "ensemble"]  # fmt: skip
+    ensemble = shown(line.beside.get("ensemble"))
+    return (
+        f'<tr title="{html.escape(line.verdict)}"><td><span class="badge {line.level}">{NAMES[line.level]}</span></td>'
+        f"<td>{title}</td><td><b>{shown(line.figure)}</b> [{shown(line.low)}, {shown(line.high)}]</td><td>{ensemble}</td>"
+        f"<td>{'; '.join(simple) or '-'}</td><td>{shown(line.floor)}</td></tr>"
+    )
 
 
 def _row(line: Line) -> str:

@@ -97,39 +97,34 @@ class Tolerance:
     words: str = ""
 
 
-def judge(found: Measured, tolerance: Tolerance) -> tuple[Level, str]:
+def judge(found: Measured, tolerance: Tolerance, near: str = "two halves of the log") -> tuple[Level, str]:
     """Return level and verdict of a distance or gap: good as near as two halves of the log, or near enough to not matter.
 
     good: below what 95 % of the halvings of the real log differ by, or within `tolerance.good`; fair: within twice the floor
-    or within `tolerance.fair`; else poor. Where the halves themselves are further apart than `tolerance.fair`, the log is too
-    small to call anything good.
+    or within `tolerance.fair`; else poor. Where the halves themselves are further apart than `tolerance.fair`, the log is
+    too small to call anything good.
+
+    Args:
+        found: the figure and its floor.
+        tolerance: what does not matter.
+        near: what the floor is, in words.
     """
     if not math.isfinite(found.value):
         return "unknown", "not measurable: there are too few rows"
-    times = f"{found.value / found.floor:.1f}x" if found.floor > 0 else ""
+    times = f"{found.value / found.floor:.1f}x what {near} give" if found.floor > 0 else ""
+    limit = f"{shown(tolerance.fair)}{tolerance.words}"
     if math.isfinite(found.floor_high) and found.value <= found.floor_high:
         if found.floor_high > tolerance.fair:
-            return (
-                "fair",
-                "as close as two halves of the log, but these lie far apart: the log is too small to tell more",
-            )
-        return "good", "as close as two halves of the log"
+            return "fair", f"as close as {near}, but these lie far apart: the log is too small to tell more"
+        return "good", f"as close as {near}"
     if found.value <= tolerance.good:
-        more = f"{times} what two halves of the log differ by, but small" if times else "small"
-        return "good", f"{more}: within {shown(tolerance.good)}{tolerance.words}"
+        size = f"small, within {shown(tolerance.good)}{tolerance.words}"
+        return "good", f"{size} ({times})" if times else size
     if found.floor > 0 and found.value <= 2 * found.floor:
         return "fair", "within 2x of the noise floor"
     if found.value <= tolerance.fair:
-        more = f"{times} the noise floor, " if times else ""
-        return (
-            "fair",
-            f"{more}off by more than {shown(tolerance.good)}{tolerance.words}, within {shown(tolerance.fair)}",
-        )
-    more = f"{times} the noise floor" if times else "far off"
-    return (
-        "poor",
-        f"further off than chance or usefulness allow: {more}, beyond {shown(tolerance.fair)}{tolerance.words}",
-    )
+        return "fair", f"moderately off, within {limit}" + (f" ({times})" if times else "")
+    return "poor", f"far off, beyond {limit}" + (f" ({times})" if times else "")
 
 
 def judge_margin(margin: Measured, than: str) -> tuple[Level, str]:
@@ -152,15 +147,15 @@ def judge_margin(margin: Measured, than: str) -> tuple[Level, str]:
     )
 
 
-def shown(value: float | None, digits: int = 3) -> str:
-    """Return a number for people: three significant digits, no exponent in the usual range, "-" where there is none."""
+def shown(value: float | None) -> str:
+    """Return a number for people: three significant digits, five decimals at most; "-" where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
-    if value == 0:
+    if abs(value) < 5e-6:
         return "0"
-    if abs(value) >= 1000 or abs(value) < 1e-4:
-        return f"{value:.{digits - 1}e}" if abs(value) < 1e-4 else f"{value:,.0f}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    places = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{min(places, 5)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -170,9 +165,10 @@ def line_of(
     unit: str = "", required: bool = False, beside: Mapping[str, float] | None = None,
 ) -> Line:  # fmt: skip
     """Return a line of a measured figure; figures are kept to six digits, what is not finite becomes None."""
+    kept = {key: float(f"{value:.6g}") for key, value in (beside or {}).items() if math.isfinite(value)}
     return Line(
         group, name, title, meaning, plain(found.value), unit, plain(found.low), plain(found.high), plain(found.floor),
-        verdict, level, required, {key: float(f"{value:.6g}") for key, value in (beside or {}).items() if math.isfinite(value)},
+        verdict, level, required, kept,
     )  # fmt: skip
 
 

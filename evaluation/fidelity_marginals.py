@@ -13,7 +13,7 @@ from recworld.evaluation.distances import jensen_shannon, kolmogorov_smirnov, wa
 from recworld.evaluation.fidelity_lines import Line, Tolerance, judge, line_of, unknown
 from recworld.evaluation.fidelity_replay import Sessions, rate_logged
 from recworld.evaluation.fidelity_splits import Split
-from recworld.evaluation.resampling import Measured, compact, measure_distance, measure_gap
+from recworld.evaluation.resampling import Measured, compact, measure_distance, measure_gap, ratio
 from recworld.logs.log import InteractionLog, RatingScale
 from recworld.seeding import child_seed
 from recworld.simulators.world import World
@@ -131,8 +131,8 @@ def _lines(scale: RatingScale, user: Ints, item: Ints, real: Floats, drawn: Floa
     add("histogram_js", "How often each rating is given", "Jensen-Shannon distance (0 to 1) between the histograms of "
         "simulated and real ratings of the same held-out pairs.", measure_distance(histogram, real, drawn, who, seed),
         0.05, 0.1, required=True, beside={"real mean": real.mean(), "simulated mean": drawn.mean()})  # fmt: skip
-    add("histogram_wasserstein", "How far ratings are off, all together", "Wasserstein distance of the same, as a share of the "
-        "scale.", measure_distance(in_span, real, drawn, who, seed), 0.02, 0.05, words=share)  # fmt: skip
+    add("histogram_wasserstein", "How far ratings are off, all together", "Wasserstein distance of the same, as a share of "
+        "the scale.", measure_distance(in_span, real, drawn, who, seed), 0.02, 0.05, words=share)  # fmt: skip
     add("histogram_ks", "Largest gap of the distributions", "Kolmogorov-Smirnov distance of the same.",
         measure_distance(kolmogorov_smirnov, real, drawn, who, seed), 0.05, 0.1)  # fmt: skip
     for key, title, owner in (("user", "users", user), ("item", "items", item)):
@@ -145,7 +145,8 @@ def _lines(scale: RatingScale, user: Ints, item: Ints, real: Floats, drawn: Floa
         means = f"mean ratings of {title}, who" if key == "user" else f"mean ratings of {title}, which"
         add(f"{key}_means_wasserstein", f"Means of {title}", f"Wasserstein distance, as a share of the scale, between the "
             f"simulated and the real {means} have {LEAST_ROWS} held-out ratings at least.",
-            measure_distance(in_span, table[:, 0], table[:, 1], alone, seed), 0.02, 0.05, required=True, words=share)  # fmt: skip
+            measure_distance(in_span, table[:, 0], table[:, 1], alone, seed), 0.02, 0.05, required=True,
+            words=share)  # fmt: skip
         add(f"{key}_means_ks", f"Largest gap of the means of {title}", "Kolmogorov-Smirnov distance of the same.",
             measure_distance(kolmogorov_smirnov, table[:, 0], table[:, 1], alone, seed), 0.1, 0.2)  # fmt: skip
         if key == "user":
@@ -163,19 +164,16 @@ def _within(add: Callable[..., None], who: Ints, real: Floats, drawn: Floats, se
 
     def pooled(values: Floats) -> tuple[Floats, Floats]:
         mean = np.bincount(who, values, users) / count
-        return np.bincount(who, (values - mean[who]) ** 2, users), np.maximum(count - 1, 0)
+        squares = np.bincount(who, (values - mean[who]) ** 2, users).astype(np.float64)
+        return squares, np.maximum(count - 1, 0)
 
     (squares, freedom), (ours, _) = pooled(real), pooled(drawn)
     overall = max(float(squares.sum() / freedom.sum()), 1e-12)
-    statistics = [_ratio(above, freedom, overall) for above in (squares, ours)]
+    statistics = [ratio(above, freedom, overall) for above in (squares, ours)]
     found = measure_gap(statistics[0], statistics[1], users, seed)
     add("within_user_variance", "Variance within users", "Gap between the variance of simulated and of real ratings around "
         "each user's mean, as a share of the real one.", found, 0.05, 0.15, required=True,
         beside={"real": overall, "simulated": float(ours.sum() / freedom.sum())})  # fmt: skip
-
-
-def _ratio(above: Floats, below: Floats, unit: float) -> Callable[[Floats], Floats]:
-    return lambda weight: np.asarray((weight @ above) / np.maximum(weight @ below, 1e-12) / unit)
 
 
 def per_owner(owner: Ints, real: Floats, drawn: Floats) -> Floats:

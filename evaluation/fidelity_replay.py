@@ -131,7 +131,7 @@ def replay(world: World, user: Ints, item: Items, seed: int, *, leaving: bool) -
     if not leaving:
         world = world.with_dynamics(world.dynamics.model_copy(update={"leaving": False}))
     count, steps, places = item.shape
-    filled = (item < world.num_items).any(2)
+    filled: Mask = np.any(item < world.num_items, axis=2)
     length = np.where(filled.any(1), steps - filled[:, ::-1].argmax(1), 0)
     order = np.argsort(length, kind="stable")  # alike lengths side by side: little idling
     click, there = np.zeros(item.shape, np.bool_), np.zeros(item.shape[:2], np.bool_)

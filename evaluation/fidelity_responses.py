@@ -32,19 +32,18 @@ class Responses:
     def __init__(self, world: World, tables: ResponseTables) -> None:
         self.tables, self.scale = tables, world.scale
         share, rate = assumptions(world)
-        self._share = share
+        self._share, self._decay = share, world.dynamics.examination_decay
         self._shift = np.zeros(tables.num_members) if rate is None else solve_intercept(tables, share, rate)
-        t = tables
-        self._observe = [
-            ObservationModel(
-                world.scale,
-                OrdinalLink(
-                    t.thresholds[m].astype(np.float64), t.user_shift[m].astype(np.float64), t.user_scale[m].astype(np.float64)
-                ),
-                t.user_sigma[m].astype(np.float64),
-            )
-            for m in range(t.num_members)
-        ]  # fmt: skip
+        self._observe = [self._observation(m) for m in range(tables.num_members)]
+
+    def _observation(self, member: int) -> ObservationModel:
+        t = self.tables
+        link = OrdinalLink(
+            t.thresholds[member].astype(np.float64),
+            t.user_shift[member].astype(np.float64),
+            t.user_scale[member].astype(np.float64),
+        )
+        return ObservationModel(self.scale, link, t.user_sigma[member].astype(np.float64))
 
     def _eta(self, user: Users, item: Users, member: int) -> Floats:
         t, width = self.tables, self.tables.rating_width
@@ -76,6 +75,10 @@ class Responses:
             logit = own + t.user_attraction_bias[m, user] + self._share * t.item_attraction_bias[m, item]
             parts.append(expit(logit + self._shift[m]))
         return np.asarray(np.mean(parts, axis=0), np.float64)
+
+    def noticed(self, position: npt.NDArray[np.int32]) -> Floats:
+        """Return the probability that a position is noticed, (n,), before any click of the slate."""
+        return np.asarray(self._decay ** position.astype(np.float64))
 
 
 class SimpleModels:

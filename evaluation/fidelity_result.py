@@ -96,7 +96,7 @@ class FidelityReport:
             trusted=_sentences([line for line in judged if line.level == "good" and _main(line)]),
             off=_sentences([line for line in judged if line.level == "poor"]),
             assumed=self.assumed,
-            unknown=tuple(f"{line.title}: {line.verdict}" for line in judged if line.level == "unknown"),
+            unknown=_sentences([line for line in judged if line.level == "unknown"]),
         )
 
     def refusal(self, least: str) -> list[str]:
@@ -113,7 +113,7 @@ class FidelityReport:
         required = [line for line in self.lines if line.required]
         if all(line.level == "unknown" for line in required):
             return ["no required figure could be measured"]
-        allowed = LEVELS[LEVELS.index(least) :]  # type: ignore[arg-type]
+        allowed = LEVELS[LEVELS.index(least) :]
         return [
             f"{line.title} is {line.level} ({line.verdict})"
             for line in required
@@ -209,7 +209,18 @@ def _main(line: Line) -> bool:
 
 
 def _sentences(lines: Sequence[Line]) -> tuple[str, ...]:
-    return tuple(f"{line.title}: {line.verdict}" for line in lines)
+    """Return a sentence a verdict: what has the same verdict is named together."""
+    told: dict[str, list[str]] = {}
+    for line in lines:
+        told.setdefault(line.verdict, []).append(line.title)
+    return tuple(f"{_joined(titles)}: {verdict}" for verdict, titles in told.items())
+
+
+def _joined(titles: list[str]) -> str:
+    first, *rest = titles
+    return "; ".join(
+        [first, *(title[:1].lower() + title[1:] for title in dict.fromkeys(rest) if title != first)]
+    )
 
 
 def _listed(value: Any) -> Any:

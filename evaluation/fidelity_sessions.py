@@ -185,9 +185,9 @@ def session_lines(world: World, pairs: SessionPairs | None, why: str, seed: int)
     found = measure_distance(lambda a, b: frechet(a, b) / spread, real, ours, who, seed)
     level, verdict = judge(found, Tolerance(0.05, 0.2, " of the variance of real sessions"))
     lines = [
-        line_of(GROUP, "frechet", "Session embeddings", f"Squared Frechet distance between simulated and real sessions (mean "
-                f"of the consumed items' text vectors, {vectors.shape[1]} components), as a share of the variance between real "
-                f"sessions. {pairs.how}", found, level, verdict, required=True)
+        line_of(GROUP, "frechet", "Session embeddings", f"Squared Frechet distance between simulated and real sessions "
+                f"(mean of the consumed items' text vectors, {vectors.shape[1]} components), as a share of the variance "
+                f"between real sessions. {pairs.how}", found, level, verdict, required=True)
     ]  # fmt: skip
     line, matrices = _transitions(vectors, pairs, both, who, seed)
     return SessionLines([*lines, line], matrices)

@@ -1,4 +1,4 @@
-"""What a world's own report tells: calibration of the dynamics, and what correcting for selection buys; read as plain values."""
+"""What a world's own report tells of its dynamics and of selection, read as plain values."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def selection_lines(report: Mapping[str, Any]) -> list[Line]:
                 str(one.get("words", "")),
                 unit=str(one.get("unit", "")),
                 beside=kept,
-            )  # fmt: skip
+            )
         )
     return lines
 

@@ -70,7 +70,7 @@ def measure(statistic: Statistic, users: int, seed: int) -> Measured:
     value = float(statistic(np.ones((1, users)))[0])
     if users < 2:
         return Measured(value, np.nan, np.nan)
-    low, high = _percentiles(statistic(bootstrap_weights(users, seed)))
+    low, high = _interval(value, statistic(bootstrap_weights(users, seed)))
     half = half_weights(users, seed)
     apart = np.abs(statistic(half) - statistic(1 - half))
     return Measured(value, low, high, *_floor(apart))
@@ -99,7 +99,7 @@ def measure_margin(ours: Statistic, other: Statistic, users: int, seed: int) -> 
     if users < 2:
         return Measured(value, np.nan, np.nan)
     drawn = bootstrap_weights(users, seed)
-    return Measured(value, *_percentiles(ours(drawn) - other(drawn)))
+    return Measured(value, *_interval(value, ours(drawn) - other(drawn)))
 
 
 Distance = Callable[[Any, Any], float]
@@ -135,6 +135,14 @@ def measure_distance(
     return Measured(float(np.mean(ours)), low, high, *_floor(np.asarray(floors)))
 
 
+def _interval(value: float, drawn: Floats) -> tuple[float, float]:
+    """Return percentiles of bootstrap values, freed of the bootstrap's bias: figures that sum up sizes grow by noise."""
+    low, high = _percentiles(drawn)
+    bias = float(np.nanmean(drawn)) - value if np.isfinite(drawn).any() else 0.0
+    # What cannot be negative stays so.
+    return (max(low - bias, 0.0) if (drawn >= 0).all() else low - bias), high - bias
+
+
 def _percentiles(values: Floats) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if len(known) == 0:
@@ -155,18 +163,39 @@ def compact(owner: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.asarray(np.unique(owner, return_inverse=True)[1], np.int64)
 
 
-def ratio(above: Floats, below: Floats) -> Statistic:
-    """Return sum of `above` over sum of `below`, both (n,) by user, or (n, X) for X of them, averaged over X.
+def ratio(above: Floats, below: Floats, unit: float = 1.0) -> Statistic:
+    """Return sum of `above` over sum of `below`, both (n,) by user, in units of `unit`; 0 where nothing is below."""
+    return lambda weight: np.asarray((weight @ above) / np.maximum(weight @ below, 1e-12) / unit)
 
-    NaN where nothing is below.
+
+def profile_gap(
+    real: Floats, simulated: Floats, below: Floats, weight: Floats, unit: float, seed: int
+) -> Measured:
+    """Return the mean gap of a profile (click rates by position, ...) with its interval, and that between two halves.
+
+    Args:
+        real: (n, X) sums by user.
+        simulated: (n, X).
+        below: (n, X) what both are divided by.
+        weight: (X,) of the gaps, sum 1.
+        unit: of the answer.
+        seed: of bootstrap and halvings.
     """
 
-    def statistic(weight: Floats) -> Floats:
-        top, bottom = weight @ above, weight @ below
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(top / bottom)
+    def rate(above: Floats, drawn: Floats) -> Floats:
+        return np.asarray((drawn @ above) / np.maximum(drawn @ below, 1e-12))
 
-    return statistic
+    def gap(first: Floats, second: Floats) -> Floats:
+        return np.asarray((np.abs(first - second) * weight).sum(1) / unit)
+
+    users = len(below)
+    one = np.ones((1, users))
+    value = float(gap(rate(simulated, one), rate(real, one))[0])
+    if users < 2:
+        return Measured(value, np.nan, np.nan)
+    drawn, half = bootstrap_weights(users, seed), half_weights(users, seed)
+    ends = _interval(value, gap(rate(simulated, drawn), rate(real, drawn)))
+    return Measured(value, *ends, *_floor(gap(rate(real, half), rate(real, 1 - half))))
 
 
 def mean_of(
@@ -180,7 +209,8 @@ def mean_of(
         transform: of the mean.
     """
     users = int(owner.max()) + 1
-    plain = ratio(np.bincount(owner, values, users), np.bincount(owner, minlength=users).astype(np.float64))
+    count = np.bincount(owner, minlength=users).astype(np.float64)
+    plain = ratio(np.bincount(owner, values, users).astype(np.float64), count)
     return lambda weight: np.asarray(transform(plain(weight)))
 
 
