@@ -16,6 +16,9 @@ from recworld.runs import RunFolder
 from recworld.settings import Settings, merge, validate
 from recworld.simulators.world import World
 
+TASK = ("slate_size", "num_candidates", "candidates", "reward", "horizon", "repeats")
+"""Settings of the environment that a policy is trained for."""
+
 
 class EvaluateSettings(Settings):
     """Compare trained runs and baselines on the same users and luck, in the world of the first run."""
@@ -68,6 +71,7 @@ def evaluate(words: list[str], prog: str) -> None:
             say(
                 f"{run.path} was trained in another world; all are measured in {world.name} as {runs[0].path} has it."
             )
+    _say_differences(made, env)
     members = env.members or list(range(max(1, world.truth.num_members // 2)))
     rest = [m for m in range(world.truth.num_members) if m not in members]
     chosen = options.evaluation_members
@@ -85,6 +89,16 @@ def evaluate(words: list[str], prog: str) -> None:
     output = Path(options.output) if options.output else _default_output(runs)
     for path in board.save(output):
         say(f"Written: {path}")
+
+
+def _say_differences(made: dict[RunFolder, TrainSettings], env: TrainEnvSettings) -> None:
+    """Say which runs were trained for another task than the one that all are measured in."""
+    for run, settings in made.items():
+        trained, measured = settings.env.model_dump(), env.model_dump()
+        other = [f"{name} {trained[name]}" for name in TASK if trained[name] != measured[name]]
+        if other:
+            here = ", ".join(f"{name} {measured[name]}" for name in TASK if trained[name] != measured[name])
+            say(f"{run.path} was trained with {', '.join(other)}; it is measured with {here}.")
 
 
 def split_names(names: list[str]) -> tuple[list[RunFolder], list[str]]:

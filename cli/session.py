@@ -97,7 +97,13 @@ class TrainingSession:
         if found is None:
             return 0
         done = int(agent.resume(found[1], self.env))
-        say(f"Going on after {done:,} of {self.settings.total_steps:,} steps.")
+        total = self.settings.total_steps
+        if done < total:
+            say(f"Going on after {done:,} of {total:,} steps.")
+        else:
+            say(
+                f"Trained to its end before ({done:,} steps); --total-steps trains on. What follows compares again."
+            )
         return done
 
     def _checkpoint(self, agent: Any, steps: int) -> None:

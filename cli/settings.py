@@ -233,9 +233,11 @@ def load_settings(values: dict[str, Any], where: str) -> TrainSettings:
     """Return the settings that a run was made with.
 
     Raises:
-        InputError: they do not fit this version, or the algorithm is not there.
+        InputError: they are not whole, do not fit this version, or the algorithm is not there.
     """
-    return validate(train_settings_type(str(values.get("algo"))), values, where)
+    if not isinstance(values.get("algo"), str):
+        raise InputError(f"{where} is not whole: it names no algo.")
+    return validate(train_settings_type(values["algo"]), values, where)
 
 
 def _complete(settings: W, model: type[W]) -> W:

@@ -106,6 +106,37 @@ def _check_parts(settings: TrainSettings) -> None:
         from recworld.agents.learning import pick_device
 
         pick_device(device)
+    if ":" in settings.algo or ":" in str(settings.env.reward):
+        _try_out(settings)
+
+
+def _try_out(settings: TrainSettings) -> None:
+    """Let code of the user's own play one step in the small invented world, so that it fails before the long work.
+
+    Raises:
+        InputError: it does.
+    """
+    from recworld.agents import make_agent
+    from recworld.envs import RecVectorEnv
+
+    say(f"Trying out {settings.algo if ':' in settings.algo else settings.env.reward} in a small world.")
+    env = RecVectorEnv(
+        2, num_candidates=max(20, settings.env.slate_size), slate_size=settings.env.slate_size,
+        reward=settings.env.reward, observation=settings.env.observation, seed=0,
+    )  # fmt: skip
+    observation, _ = env.reset(seed=0)
+    action = env.action_space.sample()
+    if ":" in settings.algo:
+        agent = make_agent(settings.algo, env, 0, dict(settings.agent or {}))
+        try:
+            action = agent.act(observation, deterministic=True)
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"--algo {settings.algo}: act(observation, deterministic) failed with {type(error).__name__}: {text}. "
+                "recworld.check_agent says what a class gets wrong."
+            ) from error
+    env.step(action)
 
 
 def _sized(settings: TrainSettings, log: InteractionLog) -> TrainSettings:

@@ -16,7 +16,16 @@ from recworld.encoders.settings import EncoderSettings
 from recworld.errors import CorruptError, InputError
 from recworld.logs.log import FloatArray, InteractionLog
 from recworld.settings import validate
-from recworld.storage import cache_root, content_hash, read_arrays, read_json, write_arrays, write_json
+from recworld.storage import (
+    MANIFEST,
+    cache_root,
+    check_folder,
+    content_hash,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 
 FORMAT = 1
 FILES = ("text.json", "text.safetensors")
@@ -105,6 +114,8 @@ class TextVectors:
         """
         if not (folder / FILES[0]).is_file():
             raise InputError(f"{folder} holds no text vectors: it has no {FILES[0]}.")
+        if (folder / MANIFEST).is_file():
+            check_folder(folder)
         meta, arrays = read_json(folder / FILES[0]), read_arrays(folder / FILES[1])
         try:
             if meta["format"] != FORMAT:
