@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode
 
-from recworld.envs import RecVectorEnv
+from recworld.envs.vector import RecVectorEnv
 from recworld.errors import InputError
 from recworld.logs.foreign import DAY, ForeignTruth, ForeignUsers
 from recworld.seeding import child_seed, generator
