@@ -25,6 +25,8 @@ from recworld.simulators.side_features import SideFeatures
 Floats = npt.NDArray[np.float64]
 Shorts = npt.NDArray[np.int32]
 
+_PRIOR_ROWS = 20.0  # how many rows without any effect the shift of unseen members is shrunken by
+
 
 @dataclass(frozen=True)
 class GibbsPriors:
@@ -113,6 +115,27 @@ class GibbsSide:
             self.middle,
         )  # fmt: skip
 
+    def place_unseen(self, other: Floats) -> None:
+        """Move members without rows from their prior mean to what a *rated* pair makes one expect.
+
+        People rate what they like: over the log's rows, vectors fit their partners better than what text tells of them
+        does. The mean of that difference, as a vector fitted to the rows by least squares, holds for someone new too.
+
+        Args:
+            other: vectors of the other side.
+        """
+        if self.has_rows.all() or not self.has_rows.any():
+            return
+        told = self.features.expected @ self.link
+        ahead = np.repeat(self.middle - told, np.diff(self.start), axis=0)
+        partner = other[self.partner]
+        partner[:, 0] = 1.0
+        gain = np.einsum("nw,nw->n", ahead, partner)
+        gram = partner.T @ partner
+        gram += np.diag(_PRIOR_ROWS * np.maximum(gram.diagonal() / len(partner), 1e-9))
+        shift = np.linalg.solve(gram, partner.T @ gain)
+        self.vector[~self.has_rows] = self.middle[~self.has_rows] = told[~self.has_rows] + shift
+
 
 def _wishart(scale: Floats, freedom: float, random: np.random.Generator) -> Floats:
     """Draw from Wishart(scale, freedom) by Bartlett's decomposition."""
@@ -183,6 +206,12 @@ class GibbsChain:
             self.moments.step(rest, weight, self.random)
             rest = rest - self.moments.rows()
         self._sample_noise(rest)
+
+    def place_unseen(self) -> None:
+        """Place users and items without rows; to be called where a sample is used."""
+        items = self._items.vector.copy()
+        self._items.place_unseen(self._users.middle)
+        self._users.place_unseen(items)
 
     def predict(self, user: Shorts, item: Shorts) -> Floats:
         """Return the (n,) predictions of the current sample, without effects of moments."""

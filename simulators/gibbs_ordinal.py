@@ -50,10 +50,8 @@ def threshold_slopes(
     for k in range(len(eta)):
         c = level[k]
         low, high = root[k] * (edge[c] - eta[k]), root[k] * (edge[c + 1] - eta[k])
-        if low > 0:  # in the tail where differences are exact
-            chance = max(_below(-low) - _below(-high), 1e-12)
-        else:
-            chance = max(_below(high) - _below(low), 1e-12)
+        a, b = (-high, -low) if low > 0 else (low, high)  # in the tail where differences are exact
+        chance = max(_below(b) - _below(a), 1e-12)
         f = root[k] * math.exp(-0.5 * low * low) / (half * chance)
         g = root[k] * math.exp(-0.5 * high * high) / (half * chance)
         gradient[c] -= count[k] * f

@@ -107,6 +107,7 @@ class ChainFitter:
         for step in range(1, iterations + 1):
             chain.step()
             if step >= first and (iterations - step) % s.thinning == 0:
+                chain.place_unseen()
                 mixture.add(chain.user_vector, chain.item_vector)
                 if effects is not None:
                     level = level + share * self.unit * effects.level
@@ -160,6 +161,7 @@ class ChainFitter:
         return self._to_rating_units(np.mean(kept, axis=0)), step
 
     def _predict(self, chain: GibbsChain, rows: RatingRows) -> Floats:
+        chain.place_unseen()
         guess = chain.predict(rows.user, rows.item)
         if chain.moments is None or rows.time is None:
             return guess

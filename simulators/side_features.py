@@ -21,10 +21,12 @@ class SideFeatures:
 
     Attributes:
         values: (n, P) float64; the first column is constant 1.
+        expected: (n, P) float64: the same for someone of whom only the text is known.
         block: (P,) number of the block that a column belongs to: 0 constant, 1 text, 2 implicit set, 3 its size.
     """
 
     values: Floats
+    expected: Floats
     block: npt.NDArray[np.int64]
 
 
@@ -50,8 +52,10 @@ def _scaled(block: Floats, weight: Floats | None = None) -> Floats:
     return centred / size if size > 1e-9 else np.zeros_like(centred)
 
 
-def _met(part: Floats, told: Floats, count: Floats) -> Floats:
-    """Return features that only rows tell, scaled; for those without rows, what their text makes one expect.
+def _met(part: Floats, told: Floats, count: Floats) -> tuple[Floats, Floats]:
+    """Return features that only rows tell, scaled, and what the text makes one expect of them.
+
+    Members without rows get the latter in both.
 
     Expectations are over rows, not over members (weight: rows of a member): an item about to be met for the first time is
     like the item of a random row, while most items of a catalogue are rarely met, and rated lower.
@@ -62,15 +66,16 @@ def _met(part: Floats, told: Floats, count: Floats) -> Floats:
         count: (n,) rows of each member.
     """
     seen, weight = count > 0, count[count > 0] / count[count > 0].mean()
-    out = np.zeros_like(part)
+    out, expected = np.zeros_like(part), np.zeros_like(part)
     out[seen] = _scaled(part[seen], weight)
-    if told.shape[1] and not seen.all():
+    if told.shape[1]:
         middle = np.average(told[seen], axis=0, weights=weight)
         known = told[seen] - middle
         gram = known.T @ (weight[:, None] * known) + _IMPUTATION_RIDGE * np.eye(told.shape[1])
         link = np.linalg.solve(gram, known.T @ (weight[:, None] * out[seen]))
-        out[~seen] = (told[~seen] - middle) @ link
-    return out
+        expected = (told - middle) @ link
+    out[~seen] = expected[~seen]
+    return out, expected
 
 
 def side_features(
@@ -100,6 +105,7 @@ def side_features(
         keep = min(text_rank, int((size > 1e-6 * size[0]).sum()))
         told = axes[:, :keep] * size[:keep] * np.sqrt(num_own / (size[:keep] ** 2).sum())
     parts = [np.ones((num_own, 1)), told]
+    expected = list(parts)
     block = [0] + [1] * told.shape[1]
     if implicit_rank > 0 and len(own):
         count = np.bincount(own, minlength=num_own).astype(np.float64)
@@ -108,6 +114,8 @@ def side_features(
             sp.csr_array((values, (own, partner)), shape=(num_own, num_partner)), implicit_rank, seed
         )
         for number, part in ((2, left * size), (3, np.log1p(count)[:, None])):
-            parts.append(_met(part, told, count))
+            known, blind = _met(part, told, count)
+            parts.append(known)
+            expected.append(blind)
             block += [number] * part.shape[1]
-    return SideFeatures(np.concatenate(parts, axis=1), np.array(block))
+    return SideFeatures(np.concatenate(parts, axis=1), np.concatenate(expected, axis=1), np.array(block))

@@ -9,6 +9,8 @@ from recworld.errors import InputError
 from recworld.logs.log import InteractionLog, RatingScale
 from recworld.simulators.accuracy import rmse
 from recworld.simulators.gibbs_kernels import sample_side
+from recworld.simulators.gibbs_moments import Moments, draw_chain
+from recworld.simulators.gibbs_ordinal import OrdinalLatents
 from recworld.simulators.rating import RatingRows, fit_rating
 from recworld.simulators.rating_report import fit_biases, holdout_report
 from recworld.simulators.rating_settings import RatingSettings
@@ -233,3 +235,102 @@ def test_a_row_of_little_weight_says_little():
         RatingRows(u, i, rating, -weight)
     with pytest.raises(InputError, match="shape"):
         RatingRows(u, i, rating, weight[1:])
+
+
+def test_someone_new_rates_what_they_choose_higher_than_a_random_pair():
+    random = np.random.default_rng(4)
+    rows, eta = known_world(users=200, items=80, share=1.0)
+    # Users rate what they like; the last 50 are held out. Nothing but this choice tells them from others.
+    chance = 1 / (1 + np.exp(-2 * (eta[rows.user, rows.item] - 3.4)))
+    chosen = rows.take(random.random(len(rows)) < 0.5 * chance)
+    old = chosen.user < 150
+    fit = fit_rating(chosen.take(old), *no_text(200, 80), WIDE, QUICK, 1, 0)
+    new = chosen.take(~old)
+    assert abs((fit.predict(new.user, new.item) - new.rating).mean()) < 0.1
+
+
+def test_moments_tell_the_level_of_ratings_sent_together():
+    random = np.random.default_rng(3)
+    rows, eta = known_world(users=60, items=80, share=0.6)
+    page = random.integers(0, 8, len(rows))
+    mood = 1.2 * random.standard_normal((60, 8))
+    rating = eta[rows.user, rows.item] + mood[rows.user, page] + 0.3 * random.standard_normal(len(rows))
+    timed = RatingRows(rows.user, rows.item, rating.astype(np.float32), None, 1000 * page.astype(np.int64))
+    held = random.random(len(rows)) < 0.2
+    vectors, test = no_text(60, 80), timed.take(held)
+    fit = fit_rating(timed.take(~held), *vectors, WIDE, QUICK.model_copy(update={"moments": True}), 1, 0)
+    plain = fit_rating(timed.take(~held), *vectors, WIDE, QUICK, 1, 0)
+    dated = fit.predict(test.user, test.item, time=test.time)
+    assert rmse(dated, test.rating) < 0.75
+    assert rmse(plain.predict(test.user, test.item), test.rating) > 1.1
+    assert fit.accuracy(test)["rmse"] == pytest.approx(rmse(dated, test.rating.astype(float)), abs=1e-4)
+    # A moment between two others is between them; a user without rows has none.
+    between = fit.moments[0].predict(np.array([0], np.int32), np.array([1500]))
+    assert abs(between[0]) < np.abs(fit.moments[0].level).max() + 1e-9
+    with pytest.raises(InputError, match="without moments"):
+        fit.tables()
+    assert plain.moments == ()
+
+
+def test_moments_are_found_whatever_the_order_of_rows():
+    user = np.array([2, 0, 2, 0, 2], np.int32)
+    time = np.array([7, 5, 3, 5, 7])
+    moments = Moments(user, time, 4)
+    assert moments.time.tolist() == [5, 3, 7]
+    assert moments.of_row.tolist() == [2, 0, 1, 0, 2]
+    left, right = moments.locate(np.array([2, 2, 2, 2, 0, 1], np.int32), np.array([1, 3, 4, 9, 5, 5]))
+    assert left.tolist() == [-1, 1, 1, 2, 0, -1]
+    assert right.tolist() == [1, 1, 2, -1, 0, -1]
+
+
+def test_the_chain_of_levels_has_the_posterior_of_the_dense_model():
+    random = np.random.default_rng(0)
+    start, rho, variance = np.array([0, 3, 3, 5]), 0.6, 0.8
+    total, precision = random.standard_normal(5), np.array([1.0, 0.0, 2.0, 0.5, 3.0])
+    place = np.array([0, 1, 2, 0, 1])
+    same = np.array([0, 0, 0, 2, 2])
+    prior = variance * rho ** np.abs(place[:, None] - place) * (same[:, None] == same)
+    covariance = np.linalg.inv(np.linalg.inv(prior) + np.diag(precision))
+    drawn, out = [], np.empty(5)
+    for unit in [np.zeros(5), *np.eye(5)]:
+        draw_chain(start, total, precision, rho, variance, unit, out)
+        drawn.append(out.copy())
+    np.testing.assert_allclose(drawn[0], covariance @ total, rtol=1e-9)
+    lever = np.array(drawn[1:]) - drawn[0]
+    np.testing.assert_allclose(lever.T @ lever, covariance, atol=1e-9)
+
+
+def test_latents_and_thresholds_recover_the_truth():
+    random = np.random.default_rng(1)
+    eta, cuts = random.standard_normal(4000), np.array([-1.5, -0.2, 0.9])
+    precision = np.where(np.arange(4000) < 2000, 1.0, 4.0)
+    latent = eta + random.standard_normal(4000) / np.sqrt(precision)
+    level = np.searchsorted(cuts, latent)
+    latents = OrdinalLatents(level, 4)
+    kept = []
+    for step in range(60):
+        drawn = latents.draw(eta, precision, random)
+        assert (np.searchsorted(latents.thresholds, drawn) == level).mean() > 0.999
+        if step >= 20:
+            kept.append(latents.thresholds)
+    np.testing.assert_allclose(np.mean(kept, axis=0), cuts, atol=0.08)
+    assert 0.005 < np.std(kept, axis=0).mean() < 0.06
+    # The latents of a well-specified model are normal around eta.
+    standard = (drawn - eta) * np.sqrt(precision)
+    assert abs(standard.mean()) < 0.06
+    assert standard.std() == pytest.approx(1, abs=0.06)
+
+
+def test_a_continuous_scale_gets_near_the_noise_and_each_user_their_own():
+    random = np.random.default_rng(6)
+    rows, eta = known_world(users=150, items=100, share=0.7, noise=0.0)
+    eta = 3.0 * (eta - 3.4)  # Jester's -10..10
+    sigma = random.uniform(0.8, 3.0, 150)
+    rating = eta[rows.user, rows.item] + sigma[rows.user] * random.standard_normal(len(rows))
+    noisy = RatingRows(rows.user, rows.item, np.clip(rating, -10, 10).astype(np.float32))
+    held = random.random(len(rows)) < 0.2
+    fit = fit_rating(noisy.take(~held), *no_text(150, 100), WIDE, QUICK, 2, 0)
+    test = noisy.take(held)
+    floor = rmse(np.clip(eta, -10, 10)[test.user, test.item], test.rating.astype(float))
+    assert rmse(fit.predict(test.user, test.item), test.rating.astype(float)) < 1.12 * floor
+    assert np.corrcoef(fit.observation.user_sigma, sigma)[0, 1] > 0.9
