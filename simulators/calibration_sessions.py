@@ -103,7 +103,7 @@ def consumption_estimates(log: InteractionLog, order: Order, seed: int) -> list[
         (rate + 1.92 / events) / (1 + 3.84 / events),
         1.96 * np.sqrt(rate * (1 - rate) / events + 0.96 / events**2),
     )
-    told = "identified: share of interactions, a user's last left out, after which a session ends; these are consumptions, not slates"
+    told = "identified: share of interactions (a user's last left out) that end a session; consumptions, not slates"
     return [
         Estimate("session_gap", gap, float(low), float(high), chosen, words),
         Estimate("end_per_interaction", rate, float(middle - half), float(middle + half), chosen, told)
@@ -132,6 +132,8 @@ def choose_gap(gaps: Floats) -> tuple[float, str]:
     logs = np.log(np.sort(positive))[
         np.linspace(0, len(positive) - 1, min(len(positive), _MOST_GAPS)).astype(int)
     ]
+    if logs[-1] - logs[0] < _APART:  # equal gaps in the extreme, which no mixture can be fitted to
+        return USUAL_GAP, "convention of half an hour: the gaps are all alike"
     wide = logs[:, None]
     two = GaussianMixture(2, random_state=0, reg_covar=1e-3).fit(wide)
     one = GaussianMixture(1, random_state=0, reg_covar=1e-3).fit(wide)
