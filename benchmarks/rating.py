@@ -1,23 +1,30 @@
-"""How well are held-out ratings predicted? Ours (ensemble, single member), SVD++ and a bias model on the same rows.
+"""How well are held-out ratings predicted? Ours, myFM, Surprise's SVD++ and a bias model, on the same rows.
 
-    python benchmarks/rating.py                          # MovieLens-100K, random 80/20, seed 0
-    python benchmarks/rating.py --seeds 0 1 2 --folds 1  # three seeds, and canonical fold 1
+    python benchmarks/rating.py                                   # MovieLens-100K, random 80/20, seed 0
+    python benchmarks/rating.py --folds 1 2 3 4 5 --parts 5       # canonical folds, and random 5-fold
+    python benchmarks/rating.py --folds 1 --peers-python PATH     # with peers, in the interpreter at PATH
 
-Settings are the defaults; iterations are chosen on validation rows cut from the training rows. SVD++ (Koren 2008) is
-written out below with the hyperparameters of Surprise's `SVDpp`; Surprise itself is measured too where it is installed.
+Each cut is measured twice: without and with the moment of rating ("+ moments"), for the ensemble and for the one member
+that a world uses. Settings are the defaults; the number of iterations and the observation model come from rows cut from the
+training rows. Defaults were compared on validation rows inside the training rows of canonical fold 1, so the test rows of
+that fold have decided nothing. The peers need an interpreter of their own (an older numpy):
+
+    python -m venv peers && peers/bin/pip install "setuptools<80" wheel "numpy<2" scipy pandas cython
+    peers/bin/pip install --no-build-isolation myfm scikit-surprise
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import resource
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from recworld.encoders import EncoderSettings, encode_log
@@ -25,119 +32,126 @@ from recworld.logs import canonical_fold, load_log
 from recworld.logs.splits import split_random
 from recworld.seeding import generator
 from recworld.simulators.accuracy import mae, rmse
-from recworld.simulators.rating import RatingRows, fit_rating
-from recworld.simulators.rating_report import compare, fit_biases
+from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
+from recworld.simulators.rating_report import distribution_figures, fit_biases
 from recworld.simulators.rating_settings import RatingSettings
 
-
-@numba.njit(cache=True)
-def svdpp_epoch(
-    order: Any, user: Any, item: Any, rating: Any, start: Any, rated: Any, mean: float,
-    user_bias: Any, item_bias: Any, p: Any, q: Any, y: Any, rate: float, shrink: float,
-) -> None:  # fmt: skip
-    """One pass of stochastic gradient descent over the rows (Koren 2008, equation 15 and its updates)."""
-    width = p.shape[1]
-    implicit = np.empty(width)
-    for row in order:
-        u, i = user[row], item[row]
-        mine = rated[start[u] : start[u + 1]]
-        root = 1.0 / math.sqrt(len(mine))
-        implicit[:] = 0.0
-        for j in mine:
-            for f in range(width):
-                implicit[f] += y[j, f] * root
-        guess = mean + user_bias[u] + item_bias[i]
-        for f in range(width):
-            guess += q[i, f] * (p[u, f] + implicit[f])
-        error = rating[row] - guess
-        user_bias[u] += rate * (error - shrink * user_bias[u])
-        item_bias[i] += rate * (error - shrink * item_bias[i])
-        for f in range(width):
-            old_p, old_q = p[u, f], q[i, f]
-            p[u, f] += rate * (error * old_q - shrink * old_p)
-            q[i, f] += rate * (error * (old_p + implicit[f]) - shrink * old_q)
-            step = error * old_q * root
-            for j in mine:
-                y[j, f] += rate * (step - shrink * y[j, f])
+COLUMNS = (
+    ("rmse", "RMSE"), ("mae", "MAE"), ("log_loss", "log-loss"), ("calibration_error", "ECE"),
+    ("liked_auc", "liked AUC"), ("liked_log_loss", "liked LL"), ("liked_calibration_error", "liked ECE"),
+    ("within_user_variance", "var ratio"), ("user_spread_correlation", "sd corr"), ("seconds", "s"),
+)  # fmt: skip
 
 
-def svdpp(train: RatingRows, test: RatingRows, users: int, items: int, seed: int) -> Any:
-    """Return the SVD++ predictions of test rows: 20 factors, 20 passes, rate .007, shrinkage .02, as in Surprise."""
-    random = generator(seed, "svdpp")
-    by_user = np.argsort(train.user, kind="stable")
-    start = np.concatenate([[0], np.cumsum(np.bincount(train.user, minlength=users))])
-    rated = train.item[by_user]
-    p, q, y = (0.1 * random.standard_normal((n, 20)) for n in (users, items, items))
-    user_bias, item_bias = np.zeros(users), np.zeros(items)
-    mean, rating = float(train.rating.mean()), train.rating.astype(np.float64)
-    for _ in range(20):
-        order = np.arange(len(train))[by_user]  # user by user, as Surprise walks
-        svdpp_epoch(
-            order,
-            train.user,
-            train.item,
-            rating,
-            start,
-            rated,
-            mean,
-            user_bias,
-            item_bias,
-            p,
-            q,
-            y,
-            0.007,
-            0.02,
-        )
-    count = np.maximum(np.bincount(train.user, minlength=users), 1)
-    implicit = np.zeros((users, 20))
-    np.add.at(implicit, train.user, y[train.item])
-    taste = p + implicit / np.sqrt(count)[:, None]
-    return mean + user_bias[test.user] + item_bias[test.item] + (taste[test.user] * q[test.item]).sum(1)
+def words(texts: Any) -> Any:
+    """Return (n, W) int8: which words of at least two texts each text holds."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(binary=True, min_df=2).fit_transform(texts).toarray().astype(np.int8)
 
 
-def surprise_svdpp(train: RatingRows, test: RatingRows, low: float, high: float, seed: int) -> Any:
-    """Return the predictions of Surprise's `SVDpp`, or None where Surprise is not installed."""
-    try:
-        import pandas as pd
-        from surprise import Dataset, Reader, SVDpp
-    except ImportError:
-        return None
-    frame = pd.DataFrame({"u": train.user, "i": train.item, "r": train.rating})
-    model = SVDpp(random_state=seed, cache_ratings=True)
-    model.fit(Dataset.load_from_df(frame, Reader(rating_scale=(low, high))).build_full_trainset())
-    return np.array([model.predict(u, i).est for u, i in zip(test.user, test.item, strict=True)])
+def peers(interpreter: str, log: Any, train: RatingRows, test: RatingRows) -> dict[str, dict[str, float]]:
+    """Return the errors of the peers that the interpreter has."""
+    arrays = {"user_words": words(log.user_text), "item_words": words(log.item_text)}
+    for name, rows in (("train", train), ("test", test)):
+        for field in ("user", "item", "rating", "time"):
+            arrays[f"{name}_{field}"] = getattr(rows, field)
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "rows.npz", Path(folder) / "predictions.npz"
+        np.savez(given, **arrays)
+        script = Path(__file__).with_name("rating_peers.py")
+        subprocess.run([interpreter, str(script), str(given), str(found)], check=True)
+        predicted = dict(np.load(found, allow_pickle=False))
+    actual = test.rating.astype(np.float64)
+    return {
+        name: {
+            "rmse": rmse(guess, actual),
+            "mae": mae(guess, actual),
+            "seconds": float(predicted[f"seconds_{name}"]),
+        }
+        for name, guess in predicted.items()
+        if not name.startswith("seconds_")
+    }
+
+
+def ours(
+    log: Any, vectors: Any, train: RatingRows, test: RatingRows, settings: RatingSettings, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return the figures of the ensemble and of one member of a fit."""
+    began = time.perf_counter()
+    fit: RatingFit = fit_rating(train, *vectors, log.scale, settings, 4, seed)
+    seconds = time.perf_counter() - began
+    out = {}
+    for name, members in (("ensemble", None), ("one member", [0])):
+        out[name] = fit.accuracy(test, members) | distribution_figures(fit, test, members)
+        out[name]["seconds"] = seconds
+    return out
 
 
 def measure(
-    log: Any, vectors: Any, cut: tuple[Any, Any], settings: RatingSettings, seed: int
-) -> dict[str, Any]:
+    log: Any, vectors: Any, cut: tuple[Any, Any], settings: RatingSettings, seed: int, interpreter: str | None
+) -> dict[str, dict[str, float]]:
     """Return the figures of all models on one cut."""
-    rows = RatingRows(log.user, log.item, log.rating)
+    when = None if log.time is None else np.asarray(log.time).astype(np.int64)
+    rows = RatingRows(log.user, log.item, log.rating, None, when)
     train, test = rows.take(cut[0]), rows.take(cut[1])
-    began = time.perf_counter()
-    fit = fit_rating(train, *vectors, log.scale, settings, 4, seed)
-    seconds = time.perf_counter() - began
-    figures = compare(fit, fit_biases(train, log.num_users, log.num_items, log.scale), test)
-    peers = {
-        "svdpp": svdpp(train, test, log.num_users, log.num_items, seed),
-        "surprise_svdpp": surprise_svdpp(train, test, log.scale.low, log.scale.high, seed),
-    }
-    for name, guess in peers.items():
-        if guess is not None:
-            bounded, actual = np.clip(guess, log.scale.low, log.scale.high), test.rating.astype(np.float64)
-            figures[name] = {"rmse": round(rmse(bounded, actual), 5), "mae": round(mae(bounded, actual), 5)}
-    return figures | {"iterations": fit.report["iterations"], "seconds": round(seconds, 1)}
+    figures = ours(log, vectors, train, test, settings, seed)
+    if when is not None:
+        dated = ours(log, vectors, train, test, settings.model_copy(update={"moments": True}), seed)
+        figures |= {f"{name} + moments": row for name, row in dated.items()}
+    if interpreter is not None:
+        figures |= peers(interpreter, log, train, test)
+    guess = fit_biases(train, log.num_users, log.num_items, log.scale).predict(test)
+    actual = test.rating.astype(np.float64)
+    return figures | {"bias": {"rmse": rmse(guess, actual), "mae": mae(guess, actual)}}
+
+
+def show(title: str, figures: dict[str, dict[str, float]]) -> None:
+    """Print a table."""
+    print(f"{title:28}" + "".join(f"{heading:>11}" for _, heading in COLUMNS))
+    for name, row in figures.items():
+        cells = (f"{row[key]:11.4f}" if key in row else " " * 11 for key, _ in COLUMNS)
+        print(f"  {name:26}" + "".join(cells), flush=True)
+
+
+def average(parts: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return the mean of figures over cuts; models that some cut lacks are left out."""
+    names = [name for name in parts[0] if all(name in p for p in parts)]
+    return {n: {k: float(np.mean([p[n][k] for p in parts])) for k in parts[0][n]} for n in names}
+
+
+def cuts_of(options: argparse.Namespace, size: int, log: Any) -> dict[str, list[tuple[str, Any]]]:
+    """Return the cuts to measure, by family."""
+    families: dict[str, list[tuple[str, Any]]] = {}
+    if options.folds:
+        families["canonical folds"] = [
+            (f"canonical fold {f}", canonical_fold(f, size)) for f in options.folds
+        ]
+    if options.parts:
+        part = generator(0, "parts").permutation(size) % options.parts
+        families["random folds"] = [
+            (f"random fold {f + 1}", (np.flatnonzero(part != f), np.flatnonzero(part == f)))
+            for f in range(options.parts)
+        ]
+    if options.seeds or not families:
+        families["random 80/20"] = [
+            (f"random 80/20, seed {s}", split_random(log, 0.2, s)) for s in options.seeds or [0]
+        ]
+    return families
 
 
 def main() -> None:
-    """Print one JSON line per cut, and a table."""
+    """Print a table and a JSON line per cut, and the mean over each family of cuts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--encoder", default="bert", help="bert, tfidf or none (zero vectors)")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[], help="random 80/20 cuts")
     parser.add_argument("--folds", type=int, nargs="*", default=[], help="canonical folds of ml-100k, 1..5")
+    parser.add_argument("--parts", type=int, default=0, help="random folds")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peers-python", help="interpreter that has myfm and scikit-surprise")
     options = parser.parse_args()
     log = load_log(options.dataset)
     if options.encoder == "none":
@@ -145,17 +159,17 @@ def main() -> None:
     else:
         text = encode_log(log, EncoderSettings(kind=options.encoder))
         vectors = (text.user, text.item)
-    settings = RatingSettings()
-    cuts = [(f"random 80/20, seed {s}", split_random(log, 0.2, s), s) for s in options.seeds]
-    cuts += [(f"canonical fold {f}", canonical_fold(f, len(log)), 0) for f in options.folds]
-    for name, cut, seed in cuts:
-        figures = measure(log, vectors, cut, settings, seed)
-        print(json.dumps({"cut": name, **figures}))
-        for model in ("ensemble", "single_member", "svdpp", "surprise_svdpp", "bias"):
-            if model in figures:
-                print(
-                    f"  {name:24} {model:15} RMSE {figures[model]['rmse']:.4f}  MAE {figures[model]['mae']:.4f}"
-                )
+    if options.peers_python is None:
+        print("Peers skipped: no --peers-python.", file=sys.stderr)
+    settings = RatingSettings(threads=options.threads)
+    for family, cuts in cuts_of(options, len(log), log).items():
+        parts = []
+        for name, cut in cuts:
+            parts.append(measure(log, vectors, cut, settings, 0, options.peers_python))
+            print(json.dumps({"cut": name, **parts[-1]}))
+            show(name, parts[-1])
+        if len(parts) > 1:
+            show(f"mean, {family}", average(parts))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:.0f} MiB", file=sys.stderr)
 

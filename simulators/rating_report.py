@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recworld.errors import InputError
-from recworld.logs.log import FloatArray, InteractionLog, RatingScale
+from recworld.logs.log import FloatArray, IntArray, InteractionLog, RatingScale
 from recworld.logs.splits import split_random
+from recworld.seeding import generator
+from recworld.simulators.accuracy import calibration_error
 from recworld.simulators.observation import accuracy_figures
 from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
 from recworld.simulators.rating_settings import RatingSettings
@@ -105,3 +108,50 @@ def compare(fit: RatingFit, biases: BiasModel, test: RatingRows) -> dict[str, An
         "bias": {k: plain[k] for k in ("rmse", "mae", "liked_auc")},
         "test_rows": len(test),
     }
+
+
+def distribution_figures(
+    fit: RatingFit, rows: RatingRows, members: Sequence[int] | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Return how well the whole predictive distribution fits rows, on a discrete scale.
+
+    Args:
+        fit: the fit.
+        rows: rows that it did not see; their times are used where the fit has moments.
+        members: numbers of members; all by default.
+        seed: seed of the simulated ratings.
+
+    Returns:
+        "log_loss" of the level given; "calibration_error" of P(r = level) over 15 equal-mass bins, rows and levels pooled;
+        "within_user_variance", simulated over real, both averaged over users with two rows or more, weighted by rows; and
+        "user_spread_correlation", over users with ten rows or more, of the expected and the real standard deviation.
+    """
+    levels = np.asarray(fit.observation.scale.levels, np.float64)
+    chance = fit.distribution(rows.user, rows.item, members, rows.time)
+    level = np.abs(levels - rows.rating[:, None]).argmin(1)
+    given = level[:, None] == np.arange(len(levels))
+    drawn = (generator(seed, "simulated").random((len(level), 1)) > chance.cumsum(1)[:, :-1]).sum(1)
+    simulated, real = _spread(levels[drawn], rows.user), _spread(levels[level], rows.user)
+    count = np.bincount(rows.user)
+    known, many = count >= 2, count >= 10
+    expected = np.sqrt(
+        _spread(chance @ levels, rows.user) + _mean(chance @ levels**2 - (chance @ levels) ** 2, rows.user)
+    )
+    correlation = np.corrcoef(expected[many], np.sqrt(real[many]))[0, 1] if many.sum() > 2 else np.nan
+    return {
+        "log_loss": round(float(-np.log(np.maximum(chance[given], 1e-12)).mean()), 5),
+        "calibration_error": round(calibration_error(chance.ravel(), given.ravel()), 5),
+        "within_user_variance": round(
+            float((count * simulated)[known].sum() / max((count * real)[known].sum(), 1e-12)), 4
+        ),
+        "user_spread_correlation": round(float(correlation), 3),
+    }
+
+
+def _mean(values: Floats, user: IntArray) -> Floats:
+    return np.asarray(np.bincount(user, values) / np.maximum(np.bincount(user), 1))
+
+
+def _spread(values: Floats, user: IntArray) -> Floats:
+    """Return the variance of values within each user; 0 for users without rows."""
+    return _mean((values - _mean(values, user)[user]) ** 2, user)
