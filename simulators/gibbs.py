@@ -25,6 +25,7 @@ from recworld.simulators.side_features import SideFeatures
 Floats = npt.NDArray[np.float64]
 Shorts = npt.NDArray[np.int32]
 
+_CHUNK = 1 << 16
 _PRIOR_ROWS = 20.0  # how many rows without any effect the shift of unseen members is shrunken by
 
 
@@ -127,13 +128,15 @@ class GibbsSide:
         if self.has_rows.all() or not self.has_rows.any():
             return
         told = self.features.expected @ self.link
-        ahead = np.repeat(self.middle - told, np.diff(self.start), axis=0)
-        partner = other[self.partner]
-        partner[:, 0] = 1.0
-        gain = np.einsum("nw,nw->n", ahead, partner)
-        gram = partner.T @ partner
-        gram += np.diag(_PRIOR_ROWS * np.maximum(gram.diagonal() / len(partner), 1e-9))
-        shift = np.linalg.solve(gram, partner.T @ gain)
+        ahead, owner = self.middle - told, np.repeat(np.arange(len(told)), np.diff(self.start))
+        gram, linear = np.zeros((ahead.shape[1],) * 2), np.zeros(ahead.shape[1])
+        for at in range(0, len(owner), _CHUNK):
+            partner = other[self.partner[at : at + _CHUNK]]
+            partner[:, 0] = 1.0
+            gram += partner.T @ partner
+            linear += partner.T @ np.einsum("nw,nw->n", ahead[owner[at : at + _CHUNK]], partner)
+        gram += np.diag(_PRIOR_ROWS * np.maximum(gram.diagonal() / len(owner), 1e-9))
+        shift = np.linalg.solve(gram, linear)
         self.vector[~self.has_rows] = self.middle[~self.has_rows] = told[~self.has_rows] + shift
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from recworld.errors import InputError
 from recworld.logs.log import FloatArray, IntArray, RatingScale
@@ -134,7 +135,8 @@ def fit_rating(
         seed: seed of the fit; the same seed gives the same bits.
     """
     fitter = ChainFitter(rows, user_vector, item_vector, scale, settings, seed)
-    with bar(None, "rating model", "iteration") as shown:
+    # The matrices are small: threads of the linear algebra gain nothing, and wait for each other on a busy machine.
+    with threadpool_limits(1), bar(None, "rating model", "iteration") as shown:
         eta, iterations = fitter.cross_fit(shown.update)
         with ThreadPoolExecutor(settings.threads) as pool:
             jobs = [pool.submit(fitter.member, iterations, m, shown.update) for m in range(members)]

@@ -133,7 +133,7 @@ class ChainFitter:
             chains = list(
                 pool.map(lambda f: self.chain(self.rows.take(part != f), "fold", f), range(s.folds))
             )
-            kept: list[Floats] = []
+            kept: list[FloatArray] = []
             best, stale, step = np.inf, 0, 0
             least = s.burn_in + s.samples_per_member * s.thinning
             while step < max(s.max_iterations, least):
@@ -152,13 +152,13 @@ class ChainFitter:
                 drawn = np.empty(n)
                 for rows, values in zip(held, parts, strict=True):
                     drawn[rows] = values
-                kept = [*kept, drawn][-s.samples_per_member :]
-                error = _unexplained(np.mean(kept, axis=0), self.target)
+                kept = [*kept, drawn.astype(np.float32)][-s.samples_per_member :]
+                error = _unexplained(np.mean(kept, axis=0, dtype=np.float64), self.target)
                 stale = 0 if error < best * (1 - s.improvement) else stale + 1
                 best = min(best, error)
                 if stale >= s.patience and step >= least:
                     break
-        return self._to_rating_units(np.mean(kept, axis=0)), step
+        return self._to_rating_units(np.mean(kept, axis=0, dtype=np.float64)), step
 
     def _predict(self, chain: GibbsChain, rows: RatingRows) -> Floats:
         chain.place_unseen()
