@@ -78,7 +78,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class _Scores:
+class Scores:
     """Returns by policy and user, (P, n)."""
 
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ class _Scores:
     def winner(self) -> int:
         return int(self.value.mean(1).argmax())
 
-    def tau(self, other: _Scores) -> float:
+    def tau(self, other: Scores) -> float:
         return _tau(self.value.mean(1), other.value.mean(1))
 
 
@@ -121,7 +121,7 @@ def sensitivity(
     jobs = [(name, end) for name in names for end in (0, 1)]
     with bar(len(jobs) + 2, "Sensitivity of policies", "worlds") as progress:
 
-        def scores(values: dict[str, float], name: str) -> _Scores:
+        def scores(values: dict[str, float], name: str) -> Scores:
             moved = chosen.with_dynamics(chosen.dynamics.model_copy(update=values))
             env, luck = episode_env(moved, options, users="players"), child_seed(seed, "sensitivity", name)
             rows = [
@@ -129,7 +129,7 @@ def sensitivity(
                 for policy, make in POLICIES.items()
             ]
             progress.update(1)
-            return _Scores(tuple(POLICIES), np.stack([row.values["return"][0] for row in rows]))
+            return Scores(tuple(POLICIES), np.stack([row.values["return"][0] for row in rows]))
 
         base, again = scores({}, "base"), scores({}, "again")
         ends = {name: _ends(name, told) for name in names}
@@ -175,26 +175,26 @@ def default_of(name: str, world: World) -> float:
     return float(given)
 
 
-def _lead(scores: _Scores, winner: int, other: int) -> tuple[float, float]:
+def _lead(scores: Scores, winner: int, other: int) -> tuple[float, float]:
     """Return the interval, paired by user, of what one policy has over another."""
     interval = mean_interval(scores.value[winner] - scores.value[other])
     return interval.low, interval.high
 
 
-def _overturned(base: _Scores, moved: _Scores) -> bool:
+def _overturned(base: Scores, moved: Scores) -> bool:
     """Tell whether another policy wins, beyond chance: its lead over the old winner leaves out 0."""
     return moved.winner != base.winner and _lead(moved, moved.winner, base.winner)[0] > 0
 
 
 def _line(
-    name: str, world: World, ends: tuple[float, float], base: _Scores, moved: Sequence[_Scores], noise: float, seed: int
+    name: str, world: World, ends: tuple[float, float], base: Scores, moved: Sequence[Scores], noise: float, seed: int
 ) -> Line:  # fmt: skip
     taus = [base.tau(one) for one in moved]
     worst = int(np.argmin(taus))
     drawn = bootstrap_weights(base.value.shape[1], seed, 200)
     resampled = [_tau(a, b) for a, b in zip(drawn @ base.value.T, drawn @ moved[worst].value.T, strict=True)]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    level, verdict = _judge(ends, base, moved, taus, noise)
+    level, verdict = judge_ranking(ends, base, moved, taus, noise)
     default = default_of(name, world)
     came = f"from {shown(ends[0])} to {shown(ends[1])}" + (
         f" (here {shown(default)})" if np.isfinite(default) else " (here as fitted)"
@@ -207,8 +207,8 @@ def _line(
     )  # fmt: skip
 
 
-def _judge(
-    ends: tuple[float, float], base: _Scores, moved: Sequence[_Scores], taus: Sequence[float], noise: float
+def judge_ranking(
+    ends: tuple[float, float], base: Scores, moved: Sequence[Scores], taus: Sequence[float], noise: float
 ) -> tuple[Level, str]:
     turned = [
         f"{one.names[one.winner]} instead of {base.names[base.winner]} at {shown(end)}"
@@ -225,7 +225,7 @@ def _judge(
     )
 
 
-def _overall(base: _Scores, moved: Mapping[tuple[str, int], _Scores], noise: float) -> Line:
+def _overall(base: Scores, moved: Mapping[tuple[str, int], Scores], noise: float) -> Line:
     turning = sorted({name for (name, _), one in moved.items() if _overturned(base, one)})
     best, means = base.names[base.winner], base.value.mean(1)
     second = int(np.argsort(-means)[1])
@@ -245,7 +245,7 @@ def _overall(base: _Scores, moved: Mapping[tuple[str, int], _Scores], noise: flo
     )  # fmt: skip
 
 
-def _row(name: str, ends: tuple[float, float], base: _Scores, moved: Sequence[_Scores]) -> dict[str, Any]:
+def _row(name: str, ends: tuple[float, float], base: Scores, moved: Sequence[Scores]) -> dict[str, Any]:
     return {
         "name": name,
         "values": [float(end) for end in ends],
