@@ -103,7 +103,8 @@ def table(records: list[dict[str, Any]]) -> str:
         good = sum(r["measured"][name]["low"] <= r["true"][name] <= r["measured"][name]["high"] for r in told)
         share = f"{len(told)}/{len(asked)} ({good} cover)" if asked else "-"
         lines.append(
-            f"{name:24s} {len(rows):4d} {np.mean(inside):8.1%} {f'{low:.1%}-{high:.1%}':>14s} {bias:+9.4f} {width:8.4f} {share:>16s}"
+            f"{name:24s} {len(rows):4d} {np.mean(inside):8.1%} {f'{low:.1%}-{high:.1%}':>14s} {bias:+9.4f} "
+            f"{width:8.4f} {share:>16s}"
         )
         if name != "base_click_rate":
             total, hit = total + len(inside), hit + sum(inside)

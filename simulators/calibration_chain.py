@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from recworld.seeding import child_seed, generator
+from recworld.seeding import generator
+from recworld.simulators.calibration_features import chain_features, eager_factors
 from recworld.simulators.calibration_kernels import (
     boredom_rows,
     collapse_side,
@@ -36,7 +37,6 @@ from recworld.simulators.factors import compress
 from recworld.simulators.gibbs import GibbsPriors, GibbsSide
 from recworld.simulators.gibbs_kernels import predict_rows
 from recworld.simulators.polya_gamma import draw_polya_gamma
-from recworld.simulators.side_features import SideFeatures, side_features
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,11 +57,12 @@ BETA_SPREAD, ALPHA_SPREAD, SCALE_SPREAD = 6.0, 0.2, 1.0
 """Priors: beta ~ Normal(0, 6), alpha ~ Normal(0, 0.2), log s0 ~ Normal(log of the default, 1); decay, gamma ~ Uniform."""
 STRIDE = np.array([0.5, 0.5, 0.02, 0.05, 0.4, 0.15])
 """Longest step of the search for a starting point, by coordinate."""
+EAGER_SPREAD = 1.0
+"""Prior of what the logging policy's eagerness tells of an attraction, in logits per standard deviation."""
 FREEDOM = 6.0
 """Degrees of freedom of the proposals."""
 RATE_PAIRS = 20_000
 """Random user-item pairs over which the base click rate of a draw is averaged."""
-TEXT_RANK, SHOWN_RANK = 32, 8
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ class JointChain:
         self._back = default.taste_return if back is None else back
         self.pairs: Pairs = make_pairs(table, centred_vectors(vector))
         users, items = chain_features(table, vector, num_users, seed)
+        self.eager, self._eager = 0.0, bool(table.eager.any())
+        if self._eager:
+            self._eager_factors = eager_factors(table, num_users, len(vector), rank, seed)
         priors = GibbsPriors(rank, noise_freedom=1.0, constant=0.01)
         self.users = GibbsSide(table.user, table.item, users, priors, self.random)
         self.items = GibbsSide(table.item, table.user, items, priors, self.random)
@@ -137,7 +141,9 @@ class JointChain:
         """Draw everything once; with `search`, the effects take one cautious Newton step instead."""
         table = self.table
         predict_rows(table.user, table.item, self.users.vector, self.items.vector, self.base)
-        self._taste, self._factor = balanced(self.users.vector[:, 1:], self.items.vector[:, 1:])
+        if self._eager:
+            self.base += self.eager * table.eager
+        self._taste, self._factor = self.tastes()
         if search:
             self._search()
         else:
@@ -160,38 +166,59 @@ class JointChain:
         Boredom has a part that is constant in a user or an item, which a vector can take over: drawn in turn, they would
         move in small steps. Drift depends on the vectors themselves, so that its rate has to wait for the exact likelihood.
         """
-        order = side.order
-        if self.free[BETA]:
-            matrix, linear = np.zeros((1, 1)), np.zeros(1)
+        order, t = side.order, self.theta
+        known = np.stack([-self.bored, self.table.eager], axis=1)
+        effect = np.array([t[BETA] / t[SCALE], self.eager])
+        free = np.array([self.free[BETA], self._eager])
+        if free.any():
+            count = int(free.sum())
+            matrix, linear = np.zeros((count, count)), np.zeros(count)
+            rest = target - self.drift - known[:, ~free] @ effect[~free]
             collapse_side(
-                side.start, side.partner, (target - self.drift)[order], weight[order], -self.bored[order, None], other,
+                side.start, side.partner, rest[order], weight[order], np.ascontiguousarray(known[order][:, free]), other,
                 side.features.values @ side.link, side.precision, matrix, linear,
             )  # fmt: skip
-            precision = matrix[0, 0] + BETA_SPREAD**-2
-            beta = linear[0] / precision + self.random.standard_normal() / np.sqrt(precision)
-            self.theta[BETA] = beta * self.theta[SCALE]
-        offset = self.drift - self.theta[BETA] / self.theta[SCALE] * self.bored
-        side.sample_vectors(weight, target - offset, other)
+            matrix += np.diag(np.array([BETA_SPREAD, EAGER_SPREAD])[free] ** -2)
+            noise = np.linalg.solve(np.linalg.cholesky(matrix).T, self.random.standard_normal(count))
+            effect[free] = np.linalg.solve(matrix, linear) + noise
+            t[BETA], self.eager = effect[0] * t[SCALE], float(effect[1])
+        side.sample_vectors(weight, target - self.drift - known @ effect, other)
 
     def values(self) -> Floats:
         """Return the current draw, (len(NAMES),)."""
         t = self.theta
         logit = np.empty(RATE_PAIRS)
         predict_rows(self._pair[0], self._pair[1], self.users.vector, self.items.vector, logit)
-        rates = expit(self.base).mean(), expit(logit).mean()
+        random_pair = (
+            np.nan if self._eager else expit(logit).mean()
+        )  # how eager the policy is of the rest is not logged
+        rates = expit(self.base).mean(), random_pair
         return np.array(
             [t[BETA] / t[SCALE], t[ALPHA], np.exp(-t[DECAY]), expit(t[MEMORY]), 1 / t[SCALE], *rates]
         )
+
+    def tastes(self) -> tuple[Floats, Floats]:
+        """Return tastes and items' factors of the current draw in the metric of a fitted world, (U, F) and (I, F).
+
+        What the policy's eagerness tells of an attraction is taste as well: its low-rank form is added.
+        """
+        user, item = self.users.vector[:, 1:], self.items.vector[:, 1:]
+        if self._eager and self.eager > 0:
+            root = np.sqrt(self.eager)
+            user = np.concatenate([user, root * self._eager_factors[0]], axis=1)
+            item = np.concatenate([item, root * self._eager_factors[1]], axis=1)
+        return balanced(user, item, self.users.vector.shape[1] - 1)
 
     def row_chances(self, table: SlateTable, pairs: Pairs) -> Floats:
         """Return the log-likelihood of each row of another table at the current draw, (n,)."""
         base, bored, drift, out = np.empty((4, len(table)))
         predict_rows(table.user, table.item, self.users.vector, self.items.vector, base)
+        base += self.eager * table.eager
         t = self.theta
         boredom_rows(pairs.start, pairs.near, pairs.age, expit(t[MEMORY]), 1 / t[SCALE], bored)
         drift[:] = 0.0
         if t[ALPHA] != 0.0:
-            taste, factor = balanced(self.users.vector[:, 1:], self.items.vector[:, 1:])
+            taste, factor = self.tastes()
             drift_rows(
                 table.slate_start, table.session_start, table.session_user, table.item, table.clicked, table.surprise,
                 taste, factor, t[ALPHA], self._back, drift,
@@ -216,7 +243,7 @@ class JointChain:
             self.base, bored, drift, self.table.position, self.table.clicked, self._noticed(theta), theta[SHIFT],
             theta[BETA] / theta[SCALE],
         )  # fmt: skip
-        return chance + log_prior(theta)
+        return float(chance) + log_prior(theta)
 
     def _drift(self, rate: float, out: Floats) -> None:
         table = self.table
@@ -317,29 +344,9 @@ def run_joint(chain: JointChain, burn_in: int, samples: int) -> Draws:
     return Draws(kept, chain.accepted / max(chain.proposed, 1), base, bored)
 
 
-def chain_features(
-    table: SlateTable, vector: npt.NDArray[np.float32], num_users: int, seed: int
-) -> tuple[SideFeatures, SideFeatures]:
-    """Return the features of users and items: texts of items, and who was shown what at all.
-
-    A logging policy that knows something of the tastes shows a user what they like, and what many like to many. Given what
-    was shown, a taste or a popularity is not that of a random user or item: its prior mean follows it (correlated random
-    effects: Mundlak 1978). How much a user was shown stays out: it depends on how much they clicked, which is the outcome.
-    """
-    users, name = np.zeros((num_users, 1), np.float32), child_seed(seed, "shown")
-    pair = np.unique(table.user.astype(np.int64) * len(vector) + table.item)
-    own, partner = (pair // len(vector)).astype(np.int32), (pair % len(vector)).astype(np.int32)
-    rank = SHOWN_RANK if min(len(np.unique(own)), len(np.unique(partner))) > 4 * SHOWN_RANK else 0
-    met = side_features(own, partner, num_users, len(vector), users, 0, rank, name)
-    return (
-        SideFeatures(met.values[:, met.block < 3], met.block[met.block < 3]),
-        side_features(partner, own, len(vector), num_users, vector, TEXT_RANK, rank, name),
-    )
-
-
-def balanced(user: Floats, item: Floats) -> tuple[Floats, Floats]:
+def balanced(user: Floats, item: Floats, width: int) -> tuple[Floats, Floats]:
     """Return factors centred and balanced, as those of a fitted world: (U, F) and (I, F)."""
-    left, right = compress(user - user.mean(0), item - item.mean(0), user.shape[1])
+    left, right = compress(user - user.mean(0), item - item.mean(0), width)
     return np.ascontiguousarray(left), np.ascontiguousarray(right)
 
 

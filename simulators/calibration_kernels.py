@@ -77,7 +77,12 @@ def drift_rows(
     """Write <z, d_i> - <c, d_i> of each row: what the taste's way through the session has added.
 
     Args:
-        slate_start, session_start, session_user, item, clicked, surprise: as of `SlateTable`.
+        slate_start: as of `SlateTable`, like the next five.
+        session_start: (E + 1,).
+        session_user: (E,).
+        item: (n,).
+        clicked: (n,).
+        surprise: (n,).
         taste: (U, F) tastes c at the start of a session.
         factor: (I, F) items' factors d, mean zero.
         rate: alpha.
@@ -178,9 +183,12 @@ def score_rows(
     """Write score and expected information of P = e_k sigmoid(base + offset), with log p = log e_k + log sigmoid.
 
     Args:
-        base, offset: (n,) logit.
+        base: (n,) logit.
+        offset: (n,) what is added to it.
         slopes: (n, p) derivatives of the logit; column `place` is not read: there, d log p = position.
-        position, clicked, noticed: as in `log_chance`.
+        position: (n,) places.
+        clicked: (n,).
+        noticed: chance that each place is noticed.
         place: the column of the logarithm of the examination's decay.
         score: (p,), overwritten.
         information: (p, p), overwritten.
@@ -215,8 +223,14 @@ def collapse_side(
     """Add up precision and linear term of the coefficients of `rows`, with the vectors of one side integrated out.
 
     Args:
-        start, partner, target, weight, other, prior_mean, prior_precision: as of `gibbs_kernels.sample_side`.
+        start: as of `gibbs_kernels.sample_side`, like the next six.
+        partner: row by row.
+        target: row by row.
+        weight: row by row.
         rows: (n, p) regressors in the order of this side.
+        other: (m, W).
+        prior_mean: (n, W).
+        prior_precision: (W, W).
         matrix: (p, p), added to.
         linear: (p,), added to.
     """

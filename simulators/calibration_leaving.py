@@ -9,7 +9,9 @@ its earlier slates, and nothing about the last one: cut is never left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +38,7 @@ LEAVING = (
 PRIOR_MIDDLE = np.array([-3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 PRIOR_SPREAD = np.array([5.0, 8.0, 5.0, 0.3, 1.0, np.inf])
 """Normal priors of the coordinates (frailty: half-normal); satisfaction_rate ~ Uniform(0, 1)."""
-NODES = 15
+NODES = 11
 FREEDOM = 5.0
 """Degrees of freedom of the proposal."""
 
@@ -94,7 +96,8 @@ def stays_of(table: SlateTable, bored: Floats, horizon: int | None) -> Stays:
         ending &= lengths < horizon
     step = np.arange(table.num_slates) - np.repeat(table.session_start[:-1], lengths)
     return Stays(
-        table.session_start, ending.astype(np.int64), np.bincount(slate, table.liking, table.num_slates),
+        table.session_start, ending.astype(np.int64),
+        np.asarray(np.bincount(slate, table.liking, table.num_slates), np.float64),
         np.bincount(slate, bored, table.num_slates) / sizes, step.astype(np.float64),
     )  # fmt: skip
 
@@ -168,18 +171,31 @@ class Hazard:
         base = np.log((leaves + 0.5) / (slates - leaves + 0.5))
         start = self.held.copy()
         start[:5] = [base - 0.5, 1.0, 0.1, 0.0, 0.5]
-        found = minimize(lambda t: -self.target(t), start[self.free], method="BFGS", options={"maxiter": 200})
+        free: Any = start[self.free]
+        search: Any = minimize  # its stubs know no function of an array of one length only
+        found = search(lambda t: -self.target(t), free, method="BFGS", options={"maxiter": 200})
         return np.asarray(found.x)
 
-    def draws(self, seed: int, count: int = 2500) -> tuple[Floats, float]:
+    def draws(self, seed: int, count: int = 1500) -> tuple[Floats, float]:
         """Return equally weighted draws of all six coordinates in their units, and the effective share of proposals."""
         random, mode = generator(seed, "leaving"), self.mode()
-        spread = np.linalg.inv(_positive(_curvature(self.target, mode)))
-        first, weight = self._proposals(mode, spread, count // 2, random)
-        # The posterior is skew: a second round of proposals around the mean and spread of the first.
-        middle = weight @ first
-        away = first - middle
-        spread = (weight[:, None] * away).T @ away + 1e-6 * np.diag(np.diag(spread))
+        place = int(self.free[:4].sum())
+        if self.free[4]:  # a mode at no frailty tells nothing of the spread around it
+            mode[place] = max(abs(mode[place]), 0.4)
+        curvature = _curvature(self.target, mode)
+        if self.free[4]:
+            curvature[place, place] = max(curvature[place, place], 4.0)
+        spread = np.asarray(np.linalg.inv(_positive(curvature)))
+        middle = mode
+        # The posterior is skew: proposals move to the mean and spread of what the round before found. Weights are bounded
+        # there, so that no single draw decides.
+        for _ in range(2):
+            drawn, weight = self._proposals(middle, spread, count // 3, random)
+            weight = np.minimum(weight, 10 / len(weight))
+            weight /= weight.sum()
+            middle = weight @ drawn
+            away = drawn - middle
+            spread = (weight[:, None] * away).T @ away + 1e-6 * np.diag(np.diag(spread))
         drawn, weight = self._proposals(middle, spread, count, random)
         effective = float(1 / (weight**2).sum() / count)
         # Systematic resampling: every draw stands for the same mass.
@@ -219,9 +235,8 @@ def exchanged_stays(stays: Stays, random: np.random.Generator) -> Stays:
     return replace(stays, liked=stays.liked[source], bored=stays.bored[source])
 
 
-def _curvature(target: object, at: Floats) -> Floats:
+def _curvature(target: Callable[[Floats], float], at: Floats) -> Floats:
     """Return the negative second derivatives of a function at a point, by differences."""
-    assert callable(target)
     size, step = len(at), 1e-3 * np.maximum(np.abs(at), 0.3)
     out, middle = np.empty((size, size)), target(at)
     units = np.diag(step)

@@ -148,7 +148,7 @@ def _shown_facts(log: InteractionLog, table: SlateTable, draws: Draws) -> dict[s
 
 
 def effective_draws(draws: Floats) -> float:
-    """Return how many independent draws a chain is worth (Geyer 1992: sums of neighbouring autocorrelations, while positive)."""
+    """Return how many independent draws a chain is worth (Geyer 1992: pairs of autocorrelations, while positive)."""
     away = draws - draws.mean()
     if not away.any():
         return 0.0
