@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from recworld.seeding import generator
-from recworld.simulators.calibration_features import chain_features, eager_factors
+from recworld.simulators.calibration_features import chain_features
 from recworld.simulators.calibration_kernels import (
     boredom_rows,
     collapse_side,
@@ -57,8 +57,9 @@ BETA_SPREAD, ALPHA_SPREAD, SCALE_SPREAD = 6.0, 0.2, 1.0
 """Priors: beta ~ Normal(0, 6), alpha ~ Normal(0, 0.2), log s0 ~ Normal(log of the default, 1); decay, gamma ~ Uniform."""
 STRIDE = np.array([0.5, 0.5, 0.02, 0.05, 0.4, 0.15])
 """Longest step of the search for a starting point, by coordinate."""
-EAGER_SPREAD = 1.0
-"""Prior of what the logging policy's eagerness tells of an attraction, in logits per standard deviation."""
+SPREAD = 0.05
+"""Prior scale of what is left of a factor's variance. Wider ones leave room for attractions more varied than the shown ones
+are, which the chance of being noticed then makes up for."""
 FREEDOM = 6.0
 """Degrees of freedom of the proposals."""
 RATE_PAIRS = 20_000
@@ -108,10 +109,7 @@ class JointChain:
         self._back = default.taste_return if back is None else back
         self.pairs: Pairs = make_pairs(table, centred_vectors(vector))
         users, items = chain_features(table, vector, num_users, seed)
-        self.eager, self._eager = 0.0, bool(table.eager.any())
-        if self._eager:
-            self._eager_factors = eager_factors(table, num_users, len(vector), rank, seed)
-        priors = GibbsPriors(rank, noise_freedom=1.0, constant=0.01)
+        priors = GibbsPriors(rank, noise_freedom=1.0, constant=0.01, spread=SPREAD)
         self.users = GibbsSide(table.user, table.item, users, priors, self.random)
         self.items = GibbsSide(table.item, table.user, items, priors, self.random)
         rate = (table.clicked.sum() + 0.5) / (len(table) + 1)
@@ -141,9 +139,7 @@ class JointChain:
         """Draw everything once; with `search`, the effects take one cautious Newton step instead."""
         table = self.table
         predict_rows(table.user, table.item, self.users.vector, self.items.vector, self.base)
-        if self._eager:
-            self.base += self.eager * table.eager
-        self._taste, self._factor = self.tastes()
+        self._taste, self._factor = balanced(self.users.vector[:, 1:], self.items.vector[:, 1:])
         if search:
             self._search()
         else:
@@ -166,59 +162,38 @@ class JointChain:
         Boredom has a part that is constant in a user or an item, which a vector can take over: drawn in turn, they would
         move in small steps. Drift depends on the vectors themselves, so that its rate has to wait for the exact likelihood.
         """
-        order, t = side.order, self.theta
-        known = np.stack([-self.bored, self.table.eager], axis=1)
-        effect = np.array([t[BETA] / t[SCALE], self.eager])
-        free = np.array([self.free[BETA], self._eager])
-        if free.any():
-            count = int(free.sum())
-            matrix, linear = np.zeros((count, count)), np.zeros(count)
-            rest = target - self.drift - known[:, ~free] @ effect[~free]
+        order = side.order
+        if self.free[BETA]:
+            matrix, linear = np.zeros((1, 1)), np.zeros(1)
             collapse_side(
-                side.start, side.partner, rest[order], weight[order], np.ascontiguousarray(known[order][:, free]), other,
+                side.start, side.partner, (target - self.drift)[order], weight[order], -self.bored[order, None], other,
                 side.features.values @ side.link, side.precision, matrix, linear,
             )  # fmt: skip
-            matrix += np.diag(np.array([BETA_SPREAD, EAGER_SPREAD])[free] ** -2)
-            noise = np.linalg.solve(np.linalg.cholesky(matrix).T, self.random.standard_normal(count))
-            effect[free] = np.linalg.solve(matrix, linear) + noise
-            t[BETA], self.eager = effect[0] * t[SCALE], float(effect[1])
-        side.sample_vectors(weight, target - self.drift - known @ effect, other)
+            precision = matrix[0, 0] + BETA_SPREAD**-2
+            beta = linear[0] / precision + self.random.standard_normal() / np.sqrt(precision)
+            self.theta[BETA] = beta * self.theta[SCALE]
+        offset = self.drift - self.theta[BETA] / self.theta[SCALE] * self.bored
+        side.sample_vectors(weight, target - offset, other)
 
     def values(self) -> Floats:
         """Return the current draw, (len(NAMES),)."""
         t = self.theta
         logit = np.empty(RATE_PAIRS)
         predict_rows(self._pair[0], self._pair[1], self.users.vector, self.items.vector, logit)
-        random_pair = (
-            np.nan if self._eager else expit(logit).mean()
-        )  # how eager the policy is of the rest is not logged
-        rates = expit(self.base).mean(), random_pair
+        rates = expit(self.base).mean(), expit(logit).mean()
         return np.array(
             [t[BETA] / t[SCALE], t[ALPHA], np.exp(-t[DECAY]), expit(t[MEMORY]), 1 / t[SCALE], *rates]
         )
-
-    def tastes(self) -> tuple[Floats, Floats]:
-        """Return tastes and items' factors of the current draw in the metric of a fitted world, (U, F) and (I, F).
-
-        What the policy's eagerness tells of an attraction is taste as well: its low-rank form is added.
-        """
-        user, item = self.users.vector[:, 1:], self.items.vector[:, 1:]
-        if self._eager and self.eager > 0:
-            root = np.sqrt(self.eager)
-            user = np.concatenate([user, root * self._eager_factors[0]], axis=1)
-            item = np.concatenate([item, root * self._eager_factors[1]], axis=1)
-        return balanced(user, item, self.users.vector.shape[1] - 1)
 
     def row_chances(self, table: SlateTable, pairs: Pairs) -> Floats:
         """Return the log-likelihood of each row of another table at the current draw, (n,)."""
         base, bored, drift, out = np.empty((4, len(table)))
         predict_rows(table.user, table.item, self.users.vector, self.items.vector, base)
-        base += self.eager * table.eager
         t = self.theta
         boredom_rows(pairs.start, pairs.near, pairs.age, expit(t[MEMORY]), 1 / t[SCALE], bored)
         drift[:] = 0.0
         if t[ALPHA] != 0.0:
-            taste, factor = self.tastes()
+            taste, factor = balanced(self.users.vector[:, 1:], self.items.vector[:, 1:])
             drift_rows(
                 table.slate_start, table.session_start, table.session_user, table.item, table.clicked, table.surprise,
                 taste, factor, t[ALPHA], self._back, drift,
@@ -344,9 +319,9 @@ def run_joint(chain: JointChain, burn_in: int, samples: int) -> Draws:
     return Draws(kept, chain.accepted / max(chain.proposed, 1), base, bored)
 
 
-def balanced(user: Floats, item: Floats, width: int) -> tuple[Floats, Floats]:
+def balanced(user: Floats, item: Floats) -> tuple[Floats, Floats]:
     """Return factors centred and balanced, as those of a fitted world: (U, F) and (I, F)."""
-    left, right = compress(user - user.mean(0), item - item.mean(0), width)
+    left, right = compress(user - user.mean(0), item - item.mean(0), user.shape[1])
     return np.ascontiguousarray(left), np.ascontiguousarray(right)
 
 

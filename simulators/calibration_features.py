@@ -6,15 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from recworld.seeding import child_seed, generator
+from recworld.seeding import child_seed
 from recworld.simulators.calibration_table import SlateTable
-from recworld.simulators.gibbs_kernels import sample_side
 from recworld.simulators.side_features import SideFeatures, truncated_svd
 
 Floats = npt.NDArray[np.float64]
 
-SWEEPS = 15
-"""Alternating regressions."""
 TEXT_RANK, SHOWN_RANK = 32, 8
 """Principal components of the texts, and of what was shown to whom."""
 
@@ -40,34 +37,6 @@ def chain_features(
         of_users.append(_scaled(left * size))
         of_items += [_scaled(right * size), _scaled(often[:, None])]
     return _blocks(of_users), _blocks(of_items)
-
-
-def eager_factors(
-    table: SlateTable, num_users: int, num_items: int, rank: int, seed: int
-) -> tuple[Floats, Floats]:
-    """Return factors of how eagerly what was shown to whom, (U, rank) and (I, rank), by alternating ridge regressions."""
-    pair, first = np.unique(table.user.astype(np.int64) * num_items + table.item, return_index=True)
-    own, item, eager = (
-        (pair // num_items).astype(np.int32),
-        (pair % num_items).astype(np.int32),
-        table.eager[first],
-    )
-    order = np.argsort(item, kind="stable")
-    starts = [
-        np.concatenate([[0], np.cumsum(np.bincount(who, minlength=size))]).astype(np.int64)
-        for who, size in ((own, num_users), (item, num_items))
-    ]
-    left, right = np.zeros((num_users, 1 + rank)), np.zeros((num_items, 1 + rank))
-    right[:, 1:] = generator(seed, "eager").standard_normal((num_items, rank))
-    weight, ridge = np.ones(len(own)), np.diag(np.full(1 + rank, 4.0))
-    for _ in range(SWEEPS):
-        for start, partner, target, other, out in (
-            (starts[0], item, eager, right, left),
-            (starts[1], own[order], eager[order], left, right),
-        ):
-            nothing = np.zeros_like(out)
-            sample_side(start, partner, target, weight, other, nothing, ridge, nothing, out, nothing.copy())
-    return left[:, 1:], right[:, 1:]
 
 
 def _blocks(parts: list[Floats]) -> SideFeatures:

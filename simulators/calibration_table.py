@@ -29,7 +29,6 @@ class SlateTable:
         position: (n,) places in the slate.
         clicked: (n,).
         surprise: (n,) g of the taste update, in [-1, 1]; 0 where not clicked.
-        eager: (n,) how eagerly the logging policy showed the item, beyond what user and item explain; see `eagerness`.
         liking: (n,) in [0, 1]; 0 where not clicked.
         slate_start: (S + 1,) offsets of slates in the rows.
         session_start: (E + 1,) offsets of sessions in the slates.
@@ -43,7 +42,6 @@ class SlateTable:
     clicked: npt.NDArray[np.bool_]
     surprise: Floats
     liking: Floats
-    eager: Floats
     slate_start: Ints
     session_start: Ints
     session_user: Shorts
@@ -69,14 +67,14 @@ class SlateTable:
 
     def take_rows(self, rows: Ints) -> SlateTable:
         """Return the table with its rows in another order; slates and sessions keep their sizes."""
-        parts = ("item", "position", "clicked", "surprise", "liking", "eager")
+        parts = ("item", "position", "clicked", "surprise", "liking")
         return replace(self, **{name: getattr(self, name)[rows] for name in parts})
 
     def sessions(self, keep: npt.NDArray[np.bool_]) -> SlateTable:
         """Return the table of the chosen sessions, (E,) bool."""
         slates = np.repeat(keep, np.diff(self.session_start))
         rows = np.repeat(slates, np.diff(self.slate_start))
-        parts = ("user", "item", "position", "clicked", "surprise", "liking", "eager")
+        parts = ("user", "item", "position", "clicked", "surprise", "liking")
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in parts},
@@ -114,34 +112,12 @@ def slate_table(log: InteractionLog) -> SlateTable:
     slate_start = np.append(np.flatnonzero(new_slate), len(order)).astype(np.int64)
     first = np.flatnonzero(new_session)
     session_start = np.append(np.searchsorted(slate_start, first), len(slate_start) - 1).astype(np.int64)
-    eager = eagerness(user, shown.item[order], shown.propensity[order], log.num_users, log.num_items)
     surprise, liking, unrated = _feelings(log, user, shown.rating[order], clicked)
     return SlateTable(
         np.asarray(user, np.int32), np.asarray(shown.item[order], np.int32),
-        shown.position[order].astype(np.int64), clicked, surprise, liking, eager, slate_start, session_start,
+        shown.position[order].astype(np.int64), clicked, surprise, liking, slate_start, session_start,
         np.asarray(user[first], np.int32), unrated,
     )  # fmt: skip
-
-
-def eagerness(user: Shorts, item: Shorts, propensity: FloatArray, num_users: int, num_items: int) -> Floats:
-    """Return what the logging policy knew of each pair: the logarithm of its first propensity, centred by user and item.
-
-    Variance 1; the same for all rows of a pair; 0 throughout where propensities are not known.
-    """
-    pair, first, place = np.unique(
-        user.astype(np.int64) * num_items + item, return_index=True, return_inverse=True
-    )
-    known = propensity[first].astype(np.float64)
-    if not (known > 0).all():
-        return np.zeros(len(user))
-    own, partner, eager = pair // num_items, pair % num_items, np.log(known)
-    for _ in range(3):
-        for who, size in ((own, num_users), (partner, num_items)):
-            eager = (
-                eager - (np.bincount(who, eager, size) / np.maximum(np.bincount(who, minlength=size), 1))[who]
-            )
-    spread = eager.std()
-    return np.asarray(eager / spread)[place] if spread > 1e-6 else np.zeros(len(user))
 
 
 def _feelings(

@@ -40,6 +40,7 @@ class GibbsPriors:
         link: prior mean of the precision of the link matrices.
         link_freedom: degrees of freedom of that prior.
         constant: the same precision for the constant feature: small where the mean is far from 0.
+        spread: prior scale of what the features leave of a factor's variance.
     """
 
     rank: int
@@ -47,6 +48,7 @@ class GibbsPriors:
     link: float = 1.0
     link_freedom: float = 1.0
     constant: float = 1.0
+    spread: float = 0.2
 
 
 class GibbsSide:
@@ -92,7 +94,7 @@ class GibbsSide:
         gap = vector - values @ self.link
         scatter = gap.T @ gap + (self.link * penalty[:, None]).T @ self.link
         freedom = width + 1.0
-        scale = np.linalg.inv(np.eye(width) * freedom * 0.2 + scatter)
+        scale = np.linalg.inv(np.eye(width) * freedom * self.priors.spread + scatter)
         self.precision = _wishart(scale, freedom + size + len(penalty), self.random)
         root = np.linalg.cholesky(np.linalg.inv(self.precision))
         # Noise injection (Simm et al. 2017): the solution of a perturbed ridge problem is a draw of W.
