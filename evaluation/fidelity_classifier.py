@@ -150,7 +150,9 @@ def _components(world: World, width: int = 8) -> Floats:
 
 
 def _mean_and_count(log: InteractionLog, owner: Ints, of: Any) -> Floats:
-    size = int(of.max()) + 1
+    size = (
+        int(max(of.max(), owner.max())) + 1
+    )  # a replayed pair may know an item that the rows of the fit lack
     count = np.bincount(of, minlength=size).astype(np.float64)
     mean = np.bincount(of, log.rating, size) / np.maximum(count, 1)
     return np.stack([mean[owner], np.log1p(count[owner])], 1)
