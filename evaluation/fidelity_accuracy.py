@@ -156,7 +156,8 @@ def _take_up(
         return f"{int(taken.sum())} held-out consumptions are too few"
     owner = compact(user)
     member, ensemble = (
-        responses.take_up(user, item, chosen) for chosen in (MEMBER, range(responses.tables.num_members))
+        responses.take_up(user, item, chosen, noticed is not None)
+        for chosen in (MEMBER, range(responses.tables.num_members))
     )
     beside = {"ensemble": auc_of(ensemble, taken, owner), other: auc_of(rival[item], taken, owner)}
     metric = _Metric(

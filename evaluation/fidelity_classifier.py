@@ -43,7 +43,7 @@ def classifier_lines(
     """Return the lines.
 
     Args:
-        log: the log.
+        log: the part that was fitted to; means and counts come from it.
         world: its item vectors are features.
         ratings: user, item, real and simulated rating of held-out pairs; None where there are none.
         pairs: real and simulated sessions; None where there are none.
@@ -65,8 +65,8 @@ def _ratings(log: InteractionLog, world: World, ratings: RatedPairs | None, seed
     about = np.concatenate(
         [
             _components(world)[item],
-            _mean_and_count(log, item, log.item),
-            _mean_and_count(log, user, log.user),
+            _mean_and_count(log, item, log.item, log.num_items),
+            _mean_and_count(log, user, log.user, log.num_users),
         ],
         axis=1,
     )
@@ -149,10 +149,8 @@ def _components(world: World, width: int = 8) -> Floats:
     return np.asarray(PCA(min(width, *vectors.shape), random_state=0).fit_transform(vectors))
 
 
-def _mean_and_count(log: InteractionLog, owner: Ints, of: Any) -> Floats:
-    size = (
-        int(max(of.max(), owner.max())) + 1
-    )  # a replayed pair may know an item that the rows of the fit lack
+def _mean_and_count(train: InteractionLog, owner: Ints, of: Any, size: int) -> Floats:
+    """Return mean rating and log-count of each owner in the part that was fitted to, (n, 2); 0 for one it lacks."""
     count = np.bincount(of, minlength=size).astype(np.float64)
-    mean = np.bincount(of, log.rating, size) / np.maximum(count, 1)
+    mean = np.bincount(of, train.rating, size) / np.maximum(count, 1)
     return np.stack([mean[owner], np.log1p(count[owner])], 1)

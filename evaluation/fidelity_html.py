@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from recworld.evaluation.fidelity_lines import GROUPS, Line, shown
 from recworld.evaluation.fidelity_plots import TITLES
+from recworld.evaluation.fidelity_sensitivity import RANGES
 
 if TYPE_CHECKING:
     from recworld.evaluation.fidelity_result import FidelityReport
@@ -91,7 +92,7 @@ def page(report: FidelityReport, plots: Mapping[str, bytes]) -> str:
         if lines:
             parts += [f'<section id="{key}"><h2>{html.escape(title)}</h2>']
             parts += [_figure(plot, plots[plot]) for plot in PLOT_OF.get(key, ()) if plot in plots]
-            parts += [_accuracy(lines) if key == "accuracy" else "".join(map(_row, lines)), "</section>"]
+            parts += [BODIES.get(key, _rows)(lines), "</section>"]
     return "\n".join([*parts, "</body></html>", ""])
 
 
@@ -126,6 +127,7 @@ def _summary(report: FidelityReport) -> list[str]:
     ]
     for title, sentences in (
         ("What can be trusted", found.trusted),
+        ("What is nearly right", found.near),
         ("What is off", found.off),
         ("What is assumed, not learnt from this log", found.assumed),
         ("What could not be measured", found.unknown),
@@ -134,6 +136,10 @@ def _summary(report: FidelityReport) -> list[str]:
             items = "".join(f"<li>{html.escape(one)}</li>" for one in sentences)
             parts.append(f"<div><h3>{title}</h3><ul>{items}</ul></div>")
     return [*parts, "</div>"]
+
+
+def _rows(lines: list[Line]) -> str:
+    return "".join(map(_row, lines))
 
 
 def _accuracy(lines: list[Line]) -> str:
@@ -169,6 +175,41 @@ def _cells(line: Line) -> str:
         f"<td>{title}</td><td><b>{shown(line.figure)}</b> [{shown(line.low)}, {shown(line.high)}]</td><td>{ensemble}</td>"
         f"<td>{'; '.join(simple) or '-'}</td><td>{shown(line.floor)}</td></tr>"
     )
+
+
+def _sensitivity(lines: list[Line]) -> str:
+    """Return the winner in full, then one table of the assumptions."""
+    full = [line for line in lines if line.name not in RANGES]
+    rows = [
+        f'<tr><td><span class="badge {line.level}">{NAMES[line.level]}</span></td><td><b>{html.escape(line.title)}</b><br>'
+        f"<small>{html.escape(RANGES[line.name][2])}</small></td><td>"
+        + "<br>".join(f"{html.escape(name)}: {shown(value)}" for name, value in line.beside.items())
+        + f"</td><td>{html.escape(line.verdict.split(' (tau')[0])}</td></tr>"
+        for line in lines
+        if line.name in RANGES
+    ]
+    head = "<tr><th></th><th>assumption</th><th>moved to: Kendall tau</th><th>verdict</th></tr>"
+    return _rows(full) + (f'<div class="wide"><table>{head}{"".join(rows)}</table></div>' if rows else "")
+
+
+def _calibration(lines: list[Line]) -> str:
+    """Return one table: what the log told, and what is assumed."""
+    rows = []
+    for line in lines:
+        told = line.level == "good"
+        spread = f" [{shown(line.low)}, {shown(line.high)}]" if line.low is not None else ""
+        beside = "; ".join(f"{html.escape(name)} {shown(value)}" for name, value in line.beside.items())
+        mark = "told" if told else ("assumed" if line.figure is not None else "not known")
+        rows.append(
+            f'<tr><td><span class="badge {"good" if told else "unknown"}">{mark}</span></td>'
+            f"<td><b>{html.escape(line.title)}</b></td><td>{shown(line.figure)}{spread}</td>"
+            f"<td>{html.escape(line.verdict)}{f'<br><small>{beside}</small>' if beside else ''}</td></tr>"
+        )
+    head = "<tr><th></th><th>setting</th><th>value [95 %]</th><th>how it is known</th></tr>"
+    return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+BODIES = {"accuracy": _accuracy, "sensitivity": _sensitivity, "calibration": _calibration}
 
 
 def _row(line: Line) -> str:

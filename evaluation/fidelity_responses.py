@@ -66,13 +66,22 @@ class Responses:
             np.mean([self._observe[m].liked(self._eta(user, item, m), user) for m in members], axis=0)
         )
 
-    def take_up(self, user: Users, item: Users, members: Sequence[int]) -> Floats:
-        """Return the probability that a shown and noticed item is taken up, before boredom, (n,), averaged over members."""
+    def take_up(self, user: Users, item: Users, members: Sequence[int], shown: bool = True) -> Floats:
+        """Return the probability that a shown and noticed item is taken up, before boredom, (n,), averaged over members.
+
+        Args:
+            user: (n,) user numbers.
+            item: (n,) item numbers.
+            members: which members.
+            shown: whether the pairs were shown. Else what is asked is what is consumed at all, and an item's popularity
+                counts in full: it is attraction and exposure together.
+        """
+        share = self._share if shown else 1.0
         t, width = self.tables, self.tables.rating_width
         parts = []
         for m in members:
             own = np.einsum("nf,nf->n", t.taste[m, user, width:], t.item[m, item, width:], dtype=np.float64)
-            logit = own + t.user_attraction_bias[m, user] + self._share * t.item_attraction_bias[m, item]
+            logit = own + t.user_attraction_bias[m, user] + share * t.item_attraction_bias[m, item]
             parts.append(expit(logit + self._shift[m]))
         return np.asarray(np.mean(parts, axis=0), np.float64)
 

@@ -30,6 +30,7 @@ class Summary:
         level: the worst level of the required lines that could be measured; "unknown" where none could.
         headline: the same in a sentence.
         trusted: what can be trusted, a sentence each.
+        near: what is required and only fair.
         off: what is off.
         assumed: what is assumed.
         unknown: what could not be measured, and why.
@@ -38,6 +39,7 @@ class Summary:
     level: Level
     headline: str
     trusted: tuple[str, ...]
+    near: tuple[str, ...]
     off: tuple[str, ...]
     assumed: tuple[str, ...]
     unknown: tuple[str, ...]
@@ -94,6 +96,7 @@ class FidelityReport:
             level=level,
             headline=HEADLINES[level],
             trusted=_sentences([line for line in judged if line.level == "good" and _main(line)]),
+            near=_sentences([line for line in required if line.level == "fair"]),
             off=_sentences([line for line in judged if line.level == "poor"]),
             assumed=self.assumed,
             unknown=_sentences([line for line in judged if line.level == "unknown"]),

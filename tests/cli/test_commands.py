@@ -1,4 +1,4 @@
-"""Evaluating, recommending and fitting from the command line."""
+"""Evaluating and recommending from the command line."""
 
 from __future__ import annotations
 
@@ -85,21 +85,6 @@ def test_a_stranger_is_placed_among_people_described_alike() -> None:
         likeness = np.corrcoef(taste[200], taste[:200])[0, 1:]
         leads.append(likeness[number] - likeness.mean())
     assert np.mean(leads) > 0.5
-
-
-def test_a_fitted_world_is_a_folder(bench: Any, command: Any, tmp_path: Path) -> None:
-    config = tmp_path / "fit.yaml"
-    config.write_text("\n".join(line for line in bench.fast.read_text().split("\nenv:")[0].splitlines()))
-    words = ["--dataset", str(bench.log), "--config", str(config), "--output", str(tmp_path / "world")]
-    done = command("fit", *words)
-    assert done.code == 0, done.err
-    assert "80 users, 60 items, 2 members" in done.out
-    assert World.load(tmp_path / "world").num_users == 80
-    again = command("fit", *words)
-    assert (again.code, again.err) == (
-        2,
-        f"error: --output {tmp_path / 'world'} exists already: name another folder.\n",
-    )
 
 
 @pytest.mark.parametrize("name", ["train", "evaluate", "recommend", "fit"])
