@@ -28,7 +28,7 @@ from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.truths import draw_log, wellspecified_world
 
-SIZES = SyntheticSettings(num_users=250, num_items=200, consumptions=25)
+SIZES = SyntheticSettings(num_users=160, num_items=130, consumptions=20)
 RANGES = {
     "examination_decay": (0.75, 0.95),
     "boredom": (3.0, 6.0),
@@ -63,7 +63,7 @@ def one_log(number: int, checked: bool, samples: int) -> dict[str, Any]:
         "base_click_rate": float(chance.mean()),
     }
     start = time.perf_counter()
-    settings = CalibrationSettings(samples=samples, burn_in=120, checks=checked)
+    settings = CalibrationSettings(samples=samples, burn_in=100, checks=checked)
     found = calibrate(log, world.item_vector, settings, seed)
     return {
         "log": number,

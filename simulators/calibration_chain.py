@@ -128,7 +128,7 @@ class JointChain:
             self.free[DECAY] = False
         if len(self._places) == 1:
             self.free[DECAY] = False
-        self.reference = self.theta.copy()
+        self.reference, self._odd = self.theta.copy(), False
         n = len(table)
         self.base, self.bored, self.drift = np.empty(n), np.zeros(n), np.zeros(n)
         self._slopes, self._work = np.ones((n, 6)), np.empty((3, n))
@@ -231,29 +231,53 @@ class JointChain:
         )  # fmt: skip
 
     def _draw_effects(self) -> None:
-        """One independence Metropolis step; what it adds to the intercept moves into the users' biases."""
-        mean, root = self._proposal()
-        current = self.theta.copy()
-        current[SHIFT] = 0.0
-        free = self.free
+        """Draw the effects by Metropolis steps, in two ways by turns.
+
+        All at once, from a Newton step off the reference point; or examination, drift and the size of boredom so, then
+        memory and scale of boredom by a random walk, which moves where boredom is faint and its shape anybody's guess.
+        """
+        self._odd = not self._odd
+        if self._odd or not self.free[MEMORY]:
+            self._independent(self.reference, self.free)
+            return
+        reference, free = self.reference.copy(), self.free.copy()
+        shape = [MEMORY, SCALE]
+        reference[shape], free[shape] = self.theta[shape], False
+        self._independent(reference, free)
+        new = self.theta.copy()
+        step = self.random.choice([0.1, 0.6]) * self.random.standard_normal(2)
+        ratio = float(np.exp(step[1]))
+        new[MEMORY] += step[0]
+        new[[SCALE, BETA]] *= ratio  # beta itself stays
+        here = self._effects(self.theta, self.bored, self.drift)
+        there = self._effects(new, self._work[0], self._work[1])
+        if (
+            np.log(self.random.random()) < there - here + 2 * step[1]
+        ):  # (beta / s0, 1 / s0) against (beta, log s0)
+            self._accept(new)
+
+    def _independent(self, reference: Floats, free: npt.NDArray[np.bool_]) -> None:
+        """Take an independence Metropolis step; what it adds to the intercept moves into the users' biases."""
+        mean, root = self._proposal(reference, free)
+        current, spread = self.theta.copy(), np.sqrt(FREEDOM / self.random.chisquare(FREEDOM))
         here = self._effects(current, self.bored, self.drift)
         new = current.copy()
-        stretch = np.sqrt(
-            FREEDOM / self.random.chisquare(FREEDOM)
-        )  # a tail that the target's does not outlast
-        new[free] = mean + stretch * np.linalg.solve(root.T, self.random.standard_normal(int(free.sum())))
+        new[free] = mean + spread * np.linalg.solve(root.T, self.random.standard_normal(int(free.sum())))
         there = self._effects(new, self._work[0], self._work[1])
         gain = there - here + _log_student(current[free], mean, root) - _log_student(new[free], mean, root)
         self.proposed += 1
         if np.log(self.random.random()) < gain:
             self.accepted += 1
-            self.theta = new
-            self.bored, self._work[0] = self._work[0].copy(), self.bored
-            self.drift, self._work[1] = self._work[1].copy(), self.drift
-            self._settle(self.theta)
+            self._accept(new)
+
+    def _accept(self, theta: Floats) -> None:
+        self.theta = theta
+        self.bored, self._work[0] = self._work[0].copy(), self.bored
+        self.drift, self._work[1] = self._work[1].copy(), self.drift
+        self._settle(self.theta)
 
     def _search(self) -> None:
-        mean, _ = self._proposal()
+        mean, _ = self._proposal(self.reference, self.free)
         free = self.free
         self.theta[free] += np.clip(mean - self.theta[free], -STRIDE[free], STRIDE[free])
         self.theta[SCALE] = max(self.theta[SCALE], 0.05)
@@ -269,9 +293,9 @@ class JointChain:
         self.base += theta[SHIFT]
         theta[SHIFT] = 0.0
 
-    def _proposal(self) -> tuple[Floats, Floats]:
-        """Return mean and root of the precision of the proposal: one Newton step off the reference point."""
-        t, pairs, slopes = self.reference, self.pairs, self._slopes
+    def _proposal(self, t: Floats, free: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return mean and root of the precision of the proposal: one Newton step off the point `t`."""
+        pairs, slopes = self.pairs, self._slopes
         memory, scale, beta = expit(t[MEMORY]), 1 / t[SCALE], t[BETA] / t[SCALE]
         bored, by_memory, by_scale = self._work
         slope_rows(pairs.start, pairs.near, pairs.age, memory, scale, bored, by_memory, by_scale)
@@ -291,7 +315,6 @@ class JointChain:
         information[DECAY] *= -1.0
         information[:, DECAY] *= -1.0
         gradient, curvature = _prior_slopes(t)
-        free = self.free
         precision = (information + np.diag(curvature))[np.ix_(free, free)]
         mean = t[free] + np.linalg.solve(precision, (score + gradient)[free])
         return mean, np.linalg.cholesky(precision)

@@ -172,13 +172,26 @@ def make_pairs(table: SlateTable, vector: Floats) -> Pairs:
 
 def shuffled_slates(table: SlateTable, random: np.random.Generator) -> SlateTable:
     """Return the table with the slates of every session in random order, each slate kept whole."""
-    sizes = np.diff(table.slate_start)
     session = np.repeat(np.arange(table.num_sessions), np.diff(table.session_start))
-    order = np.lexsort((random.random(len(sizes)), session))
-    start = table.slate_start[:-1][order]
-    ends = _offsets(sizes[order])
-    rows = np.repeat(start - ends[:-1], sizes[order]) + np.arange(len(table))
-    return replace(table.take_rows(rows), slate_start=ends)
+    return _reordered(table, np.lexsort((random.random(table.num_slates), session)))
+
+
+def _reordered(table: SlateTable, order: Ints) -> SlateTable:
+    """Return the table with whole slates in another order, (S,); sessions keep their lengths."""
+    sizes = np.diff(table.slate_start)[order]
+    start = _offsets(sizes)
+    rows = np.repeat(table.slate_start[:-1][order] - start[:-1], sizes) + np.arange(len(table))
+    return replace(table.take_rows(rows), slate_start=start)
+
+
+def exchanged_slates(table: SlateTable, random: np.random.Generator) -> SlateTable:
+    """Return the table with the slates of every user dealt to their sessions at random, each slate kept whole."""
+    sizes, lengths = np.diff(table.slate_start), np.diff(table.session_start)
+    owner = np.repeat(table.session_user, lengths)
+    order = np.argsort(owner, kind="stable")
+    dealt = np.empty(len(sizes), np.int64)
+    dealt[order] = np.lexsort((random.random(len(sizes)), owner))
+    return _reordered(table, dealt)
 
 
 def shuffled_positions(table: SlateTable, random: np.random.Generator) -> SlateTable:

@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 Figures = dict[str, Any]
 
 SHUFFLED = {
-    "boredom": "slates shuffled within sessions",
-    "taste_rate": "slates shuffled within sessions",
+    "boredom": "slates dealt anew to the sessions of their user",
+    "taste_rate": "slates dealt anew to the sessions of their user",
     "examination_decay": "positions shuffled within slates",
 }
 """The placebos of the chain."""
@@ -49,14 +49,19 @@ def unknown(name: str, why: str, **more: Any) -> Estimate:
 
 
 def chain_verdict(
-    name: str, draws: Draws, placebo: Draws | None, gains: dict[str, Figures], facts: Figures, why: str
+    name: str,
+    draws: Draws,
+    placebo: dict[str, Draws] | None,
+    gains: dict[str, Figures],
+    facts: Figures,
+    why: str,
 ) -> Estimate:
     """Return the answer about an effect of the joint chain.
 
     Args:
         name: one of the chain's names.
         draws: of the chain.
-        placebo: of the chain over shuffled rows, or None where no checks were made.
+        placebo: of the chain over shuffled rows, "within" and "between" sessions, or None where no checks were made.
         gains: held-out figures by effect.
         facts: what was shown.
         why: the reason why the order means nothing, or "".
@@ -79,10 +84,12 @@ def chain_verdict(
         return unknown(name, "no placebo and held-out check were made", **more)
     whole = PARTS.get(name, name)
     if whole in SHUFFLED:
-        shuffled = placebo.column(whole)
+        shuffled = placebo["between"].column(whole)
         more |= {"held_out": gains.get(whole, {})}
         if whole == name:
             more["placebo"] = {**summary(shuffled), "kind": SHUFFLED[name]}
+            if name != "examination_decay":
+                more["placebo"]["shuffled_within_sessions"] = summary(placebo["within"].column(name))
         nothing = 1.0 if whole == "examination_decay" else 0.0
         reason = _reason(draws.column(whole), nothing, shuffled, gains.get(whole))
         if reason:
