@@ -41,12 +41,14 @@ class RatingFit:
         report: figures of the fit, JSON-ready; the errors are out-of-fold, for a single member.
         moments: effects of the moment of rating, by member; empty where they were not asked for. Simulated users rate at
             no date, so a world is made from a fit without.
+        outside: (n,) predictors of the fitted rows by chains that did not see them, in units of the rating.
     """
 
     members: tuple[Factors, ...]
     observation: ObservationModel
     report: dict[str, Any]
     moments: tuple[FittedMoments, ...] = ()
+    outside: Floats | None = None
 
     def predictor(self, user: IntArray, item: IntArray, member: int, time: Times | None = None) -> Floats:
         """Return eta, (n,), of one member; without `time`, at a moment of which nothing is known."""
@@ -154,4 +156,4 @@ def fit_rating(
         "out_of_fold_member": outside,
     }
     moments = tuple(effects for _, effects in fitted if effects is not None)
-    return RatingFit(tuple(factors for factors, _ in fitted), observe, report, moments)
+    return RatingFit(tuple(factors for factors, _ in fitted), observe, report, moments, eta)
