@@ -199,8 +199,8 @@ class Hazard:
         drawn, weight = self._proposals(middle, spread, count, random)
         effective = float(1 / (weight**2).sum() / count)
         # Systematic resampling: every draw stands for the same mass.
-        place = np.searchsorted(np.cumsum(weight), (random.random() + np.arange(count)) / count)
-        chosen = np.array([self.whole(t) for t in drawn[np.minimum(place, count - 1)]])
+        kept = np.searchsorted(np.cumsum(weight), (random.random() + np.arange(count)) / count)
+        chosen = np.array([self.whole(t) for t in drawn[np.minimum(kept, count - 1)]])
         chosen[:, 4] = np.abs(chosen[:, 4])
         chosen[:, 5] = expit(chosen[:, 5])
         return chosen, effective
