@@ -317,7 +317,7 @@ class JointChain:
         gradient, curvature = _prior_slopes(t)
         precision = (information + np.diag(curvature))[np.ix_(free, free)]
         mean = t[free] + np.linalg.solve(precision, (score + gradient)[free])
-        return np.asarray(mean, np.float64), np.linalg.cholesky(precision)
+        return np.asarray(mean, np.float64), np.asarray(np.linalg.cholesky(precision), np.float64)
 
     def _draw_noticed(self, logit: Floats) -> npt.NDArray[np.bool_]:
         chance, e = expit(logit), self._noticed(self.theta)[self.table.position]
