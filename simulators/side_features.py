@@ -12,6 +12,7 @@ from recworld.seeding import generator
 
 Floats = npt.NDArray[np.float64]
 
+_PRIOR_ROWS = 20.0  # rows that the text's word on the implicit set is worth: a set of one row says little
 _IMPUTATION_RIDGE = 10.0  # in members, on text features of mean squared row norm 1
 
 
@@ -55,7 +56,7 @@ def _scaled(block: Floats, weight: Floats | None = None) -> Floats:
 def _met(part: Floats, told: Floats, count: Floats) -> tuple[Floats, Floats]:
     """Return features that only rows tell, scaled, and what the text makes one expect of them.
 
-    Members without rows get the latter in both.
+    The former are drawn towards the latter where rows are few: an item of one rating is as likely new as unpopular.
 
     Expectations are over rows, not over members (weight: rows of a member): an item about to be met for the first time is
     like the item of a random row, while most items of a catalogue are rarely met, and rated lower.
@@ -74,8 +75,8 @@ def _met(part: Floats, told: Floats, count: Floats) -> tuple[Floats, Floats]:
         gram = known.T @ (weight[:, None] * known) + _IMPUTATION_RIDGE * np.eye(told.shape[1])
         link = np.linalg.solve(gram, known.T @ (weight[:, None] * out[seen]))
         expected = (told - middle) @ link
-    out[~seen] = expected[~seen]
-    return out, expected
+    share = (count / (count + _PRIOR_ROWS))[:, None]
+    return share * out + (1 - share) * expected, expected
 
 
 def side_features(

@@ -80,7 +80,8 @@ def test_someone_without_rows_has_text_only():
     blind = side_features(own, partner, 3, 2, np.zeros_like(text), 4, 2, 0)
     assert (blind.values[2, blind.block >= 2] == 0).all()
     rows = np.bincount(own)
-    np.testing.assert_allclose(rows @ blind.values[:2, blind.block >= 2], 0, atol=1e-12)
+    # Before they are drawn to 0 by rows / (rows + 20), the features are 0 in the mean over rows.
+    np.testing.assert_allclose((rows + 20) @ blind.values[:2, blind.block >= 2], 0, atol=1e-12)
 
 
 def test_constant_and_missing_text_gives_no_features():
@@ -100,3 +101,17 @@ def test_what_someone_without_rows_would_have_met_is_expected_from_the_text():
     for g in (0, 1):
         seen, unseen = met[:50][group[:50] == g].mean(0), met[50:][group[50:] == g].mean(0)
         assert np.linalg.norm(seen - unseen) < 0.4 * np.linalg.norm(seen)
+
+
+def test_a_set_of_few_rows_stays_near_what_the_text_tells():
+    random = np.random.default_rng(0)
+    group = np.arange(60) % 2
+    own = np.repeat(np.arange(60), np.where(np.arange(60) < 50, 40, 1)).astype(np.int32)
+    partner = (group[own] * 100 + random.integers(0, 100, len(own))).astype(np.int32)
+    own, partner = np.unique(np.column_stack([own, partner]), axis=0).T.astype(np.int32)
+    features = side_features(own, partner, 60, 200, np.eye(2, dtype=np.float32)[group], 2, 4, 0)
+    rows = features.block >= 2
+    gap = np.linalg.norm((features.values - features.expected)[:, rows], axis=1)
+    size = np.linalg.norm(features.expected[:, rows], axis=1)
+    assert (gap[50:] < 0.35 * size[50:]).all()
+    assert (gap[:50] > 0).all()
