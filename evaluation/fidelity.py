@@ -26,7 +26,7 @@ from recworld.evaluation.fidelity_result import FidelityReport
 from recworld.evaluation.fidelity_sensitivity import RANGES, default_of, sensitivity
 from recworld.evaluation.fidelity_sessions import SessionPairs, drawn_pairs, replayed_pairs, session_lines
 from recworld.evaluation.fidelity_splits import SPLITS, TITLES, Split, make_split
-from recworld.evaluation.fidelity_told import calibration_lines, selection_lines, told
+from recworld.evaluation.fidelity_told import calibration_lines, contradicted, selection_lines, told
 from recworld.logs.log import InteractionLog
 from recworld.progress import say
 from recworld.seeding import child_seed, generator
@@ -103,13 +103,13 @@ class _Builder:
         splits: dict[str, Split | str] = {}
         for name in SPLITS if self.kind == "full" else SPLITS[:1]:
             self._group("accuracy", partial(self._accuracy, name, log, splits, tables, reliability))
-        self.curves["reliability"] = reliability
+        self.curves["reliability"] = [{"title": title, **curve} for title, curve in reliability.items()]
         self.curves["accuracy"] = _accuracy_table(self.lines)
         split = splits.get("random", "the log could not be split")
         fitted = replace(self.world, truth=tables["random"]) if "random" in tables else None
         self._replays(log, split, fitted)
         self._group("sensitivity", self._sensitivity)
-        self._group("calibration", lambda: calibration_lines(self.world.report))
+        self._group("calibration", lambda: calibration_lines(self.world.report, self.world.dynamics))
         self._group("selection", lambda: selection_lines(self.world.report))
         order = list(GROUPS)
         return FidelityReport(
@@ -272,7 +272,8 @@ def _cached_fit(world: World, settings: WorldSettings) -> Fit:
 
 def assumed_words(world: World) -> list[str]:
     """Return the named assumptions of a world in words: what no log told it."""
-    known = told(world.report)
+    # What the log tells is known only where the world uses it.
+    known = told(world.report).keys() - contradicted(world.report, world.dynamics).keys()
     out = []
     for name, (_, _, words) in RANGES.items():
         value = default_of(name, world)
@@ -284,11 +285,11 @@ def assumed_words(world: World) -> list[str]:
     return out
 
 
-def _accuracy_table(lines: list[Line]) -> dict[str, Any]:
+def _accuracy_table(lines: list[Line]) -> list[dict[str, Any]]:
     """Return what the accuracy plot needs: by figure, one row a split."""
     wanted = {"rmse": "rating error (RMSE), less is better", "liked_auc": "liked or not (AUC), more is better",
               "take_up_auc": "taken up or not (AUC), more is better"}  # fmt: skip
-    table: dict[str, Any] = {}
+    table = []
     for key, title in wanted.items():
         rows = []
         for line in lines:
@@ -297,7 +298,7 @@ def _accuracy_table(lines: list[Line]) -> dict[str, Any]:
                 values = {"one member": line.figure, **line.beside}
                 rows.append({"split": split, "values": values, "low": line.low, "high": line.high})
         if rows:
-            table[title] = rows
+            table.append({"title": title, "rows": rows})
     return table
 
 

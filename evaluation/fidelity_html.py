@@ -21,6 +21,7 @@ PLOT_OF = {
     "sessions": ("transitions",),
     "sensitivity": ("sensitivity",),
 }
+NARROW = ("sensitivity", "transitions", "exposures")
 NAMES = {"good": "good", "fair": "fair", "poor": "poor", "unknown": "not known"}
 
 STYLE = """
@@ -37,7 +38,8 @@ p { margin: .3rem 0; }
 .head { border-left: .5rem solid var(--unknown); background: var(--wash); padding: .9rem 1.1rem; margin: 1rem 0; }
 .head.good { border-color: var(--good); } .head.fair { border-color: var(--fair); } .head.poor { border-color: var(--poor); }
 .head strong { font-size: 1.15rem; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 0 2rem; }
+.columns { columns: 18rem; column-gap: 2.2rem; }
+.columns section { break-inside: avoid; padding-top: .1rem; } .columns h3 { margin-top: .6rem; }
 ul { margin: .2rem 0 .6rem; padding-left: 1.1rem; }
 li { margin: .15rem 0; font-size: .92rem; }
 .badge { display: inline-block; min-width: 4.6rem; text-align: center; padding: .05rem .5rem; border-radius: .8rem;
@@ -56,6 +58,7 @@ th { text-align: left; font-weight: 500; color: var(--soft); font-size: .8rem; }
 td, th { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td small { color: var(--soft); }
 figure { margin: 1rem 0; break-inside: avoid; } figure img { width: 100%; height: auto; }
+figure.narrow img { max-width: 36rem; display: block; }
 figcaption { font-size: .84rem; color: var(--soft); }
 b.good { color: var(--good); } b.fair { color: var(--fair); } b.poor { color: var(--poor); }
 .key { font-size: .84rem; color: var(--soft); background: var(--wash); padding: .6rem .9rem; }
@@ -134,7 +137,7 @@ def _summary(report: FidelityReport) -> list[str]:
     ):
         if sentences:
             items = "".join(f"<li>{html.escape(one)}</li>" for one in sentences)
-            parts.append(f"<div><h3>{title}</h3><ul>{items}</ul></div>")
+            parts.append(f"<section><h3>{title}</h3><ul>{items}</ul></section>")
     return [*parts, "</div>"]
 
 
@@ -196,12 +199,12 @@ def _calibration(lines: list[Line]) -> str:
     """Return one table: what the log told, and what is assumed."""
     rows = []
     for line in lines:
-        told = line.level == "good"
+        told = line.level in ("good", "fair")
         spread = f" [{shown(line.low)}, {shown(line.high)}]" if line.low is not None else ""
         beside = "; ".join(f"{html.escape(name)} {shown(value)}" for name, value in line.beside.items())
         mark = "told" if told else ("assumed" if line.figure is not None else "not known")
         rows.append(
-            f'<tr><td><span class="badge {"good" if told else "unknown"}">{mark}</span></td>'
+            f'<tr><td><span class="badge {line.level}">{mark}</span></td>'
             f"<td><b>{html.escape(line.title)}</b></td><td>{shown(line.figure)}{spread}</td>"
             f"<td>{html.escape(line.verdict)}{f'<br><small>{beside}</small>' if beside else ''}</td></tr>"
         )
@@ -267,4 +270,5 @@ def _scale(line: Line) -> str:
 def _figure(name: str, png: bytes) -> str:
     data = base64.b64encode(png).decode("ascii")
     title = html.escape(TITLES[name])
-    return f'<figure><img alt="{title}" src="data:image/png;base64,{data}"><figcaption>{title}</figcaption></figure>'
+    kind = ' class="narrow"' if name in NARROW else ""
+    return f'<figure{kind}><img alt="{title}" src="data:image/png;base64,{data}"><figcaption>{title}</figcaption></figure>'

@@ -64,11 +64,11 @@ def _title(axis: Any, text: str, x: str = "", y: str = "") -> None:
     axis.set_ylabel(y, fontsize=8)
 
 
-def _reliability(curves: Mapping[str, Any]) -> Any:
+def _reliability(curves: list[dict[str, Any]]) -> Any:
     figure, axes = _figure(min(len(curves), 4), -(-len(curves) // 4), 2.6, 2.6)
     for axis in axes.ravel()[len(curves) :]:
         axis.set_visible(False)
-    for axis, (name, curve) in zip(axes.ravel(), curves.items(), strict=False):
+    for axis, curve in zip(axes.ravel(), curves, strict=False):
         chance, seen, rows = (np.asarray(curve[key]) for key in ("chance", "observed", "rows"))
         error = 1.96 * np.sqrt(np.maximum(seen * (1 - seen), 1e-9) / rows)
         top = min(1.0, 1.15 * max(chance.max(), seen.max()))
@@ -76,15 +76,16 @@ def _reliability(curves: Mapping[str, Any]) -> Any:
         axis.errorbar(chance, seen, error, fmt="o-", color=OURS, markersize=3, linewidth=1, elinewidth=1)
         axis.set_xlim(0, top)
         axis.set_ylim(0, top)
-        _title(axis, name, "promised", "observed")
+        _title(axis, curve["title"], "promised", "observed")
     return figure
 
 
-def _accuracy(table: Mapping[str, Any]) -> Any:
+def _accuracy(table: list[dict[str, Any]]) -> Any:
     """Draw one panel a figure, one row a split: the member, the ensemble and the simple models as dots."""
-    figure, axes = _figure(len(table), 1, 4.4, 0.9 + 0.42 * max(len(rows) for rows in table.values()))
+    figure, axes = _figure(len(table), 1, 4.4, 0.9 + 0.42 * max(len(panel["rows"]) for panel in table))
     colours = {"one member": OURS, "ensemble": "#e0a458"}
-    for axis, (title, rows) in zip(axes[0], table.items(), strict=True):
+    for axis, panel in zip(axes[0], table, strict=True):
+        rows = panel["rows"]
         for place, row in enumerate(rows[::-1]):
             for name, value in row["values"].items():
                 axis.plot(value, place, "o" if name in colours else "|", color=colours.get(name, REAL), markersize=6 if
@@ -95,7 +96,7 @@ def _accuracy(table: Mapping[str, Any]) -> Any:
         axis.set_yticks(range(len(rows)), [row["split"] for row in rows[::-1]], fontsize=8)
         axis.margins(x=0.08, y=0.15)
         axis.grid(axis="x", color="#e8e8e8")
-        _title(axis, title)
+        _title(axis, panel["title"])
     handles = [
         _dot(OURS, "o", "one member"),
         _dot("#e0a458", "o", "ensemble"),
@@ -168,7 +169,7 @@ def _transitions(tables: Mapping[str, Any]) -> Any:
 
 
 def _sensitivity(rows: list[dict[str, Any]]) -> Any:
-    figure, axes = _figure(1, 1, 7.0, 0.9 + 0.32 * len(rows))
+    figure, axes = _figure(1, 1, 7.0, 0.9 + 0.24 * len(rows))
     axis = axes[0][0]
     for place, row in enumerate(rows[::-1]):
         for tau, changes, marker in zip(row["tau"], row["changes"], "<>", strict=True):

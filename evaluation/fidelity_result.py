@@ -96,10 +96,19 @@ class FidelityReport:
             level=level,
             headline=HEADLINES[level],
             trusted=_sentences([line for line in judged if line.level == "good" and _main(line)]),
-            near=_sentences([line for line in required if line.level == "fair"]),
+            near=_sentences([line for line in required if line.level == "fair"]) + self._otherwise(),
             off=_sentences([line for line in judged if line.level == "poor"]),
             assumed=self.assumed,
             unknown=_sentences([line for line in judged if line.level == "unknown"]),
+        )
+
+    def _otherwise(self) -> tuple[str, ...]:
+        """Return what of the dynamics the log tells otherwise than this world has it."""
+        names = [line.title for line in self.lines if line.group == "calibration" and line.level == "fair"]
+        if not names:
+            return ()
+        return (
+            f"The log tells otherwise of {', '.join(names)} than this world has it: --dynamics fitted takes the log's word",
         )
 
     def refusal(self, least: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recworld.evaluation.fidelity_lines import Level, Line, line_of, unknown
+from recworld.evaluation.fidelity_lines import Level, Line, line_of, shown, unknown
 from recworld.evaluation.resampling import Measured
 from recworld.simulators.dynamics import DynamicsSettings
 
@@ -37,18 +37,38 @@ def told(report: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     return out
 
 
-def calibration_lines(report: Mapping[str, Any]) -> list[Line]:
-    """Return one line per answer: what was identified, and what is assumed."""
+def calibration_lines(report: Mapping[str, Any], dynamics: DynamicsSettings) -> list[Line]:
+    """Return one line per answer: what was identified, and what is assumed.
+
+    Args:
+        report: of the fit.
+        dynamics: what the world uses; a value that the log tells otherwise is said.
+    """
     found = estimates(report)
     if not found:
         return [unknown(CALIBRATION, "all", "User dynamics", "the world was made without a calibration")]
-    return [_line(one) for one in found]
+    return [_line(one, dynamics) for one in found]
 
 
-def _line(one: Mapping[str, Any]) -> Line:
+def contradicted(report: Mapping[str, Any], dynamics: DynamicsSettings) -> dict[str, float]:
+    """Return the settings in use that lie outside the interval that the log tells, with the value in use."""
+    used = {name: getattr(dynamics, name) for name in told(report)}
+    return {
+        name: float(used[name])
+        for name, (low, high) in told(report).items()
+        if used[name] is not None and not low <= used[name] <= high
+    }
+
+
+def _line(one: Mapping[str, Any], dynamics: DynamicsSettings) -> Line:
     name, identified = one["name"], bool(one.get("identified"))
     value, low, high = (_number(one.get(key)) for key in ("value", "low", "high"))
     level: Level = "good" if identified else "unknown"
+    words = str(one.get("words", ""))
+    otherwise = contradicted({CALIBRATION: {"estimates": [one]}}, dynamics)
+    if otherwise:
+        level, used = "fair", shown(otherwise[name])
+        words = f"the log tells otherwise than this world, which uses {used} (see --dynamics fitted); {words}"
     beside = {}
     for part, key, title in (
         ("placebo", "value", "placebo (order shuffled)"),
@@ -68,7 +88,7 @@ def _line(one: Mapping[str, Any]) -> Line:
         meaning,
         Measured(value, low, high),
         level,
-        str(one.get("words", "")),
+        words,
         beside=beside,
     )
 

@@ -202,7 +202,7 @@ def report(log: InteractionLog, truth: World) -> FidelityReport:
     told = {
         "calibration": {
             "estimates": [
-                {"name": "boredom", "value": 3.0, "low": 2.0, "high": 4.0, "identified": True, "words": "identified: yes"},
+                {"name": "boredom", "value": 0.5, "low": 0.0, "high": 1.0, "identified": True, "words": "identified: yes"},
                 {"name": "frailty", "value": 0.5, "low": None, "high": None, "identified": False, "words": "not identified"},
             ]
         },
@@ -221,9 +221,9 @@ def test_the_whole_report_of_the_truth(report: FidelityReport) -> None:
     assert report["frechet"].level == "good"
     assert all(line.verdict for line in report.lines)
     boredom = report["calibration/boredom"]
-    assert (boredom.level, boredom.figure, boredom.low, boredom.high) == ("good", 3.0, 2.0, 4.0)
+    assert (boredom.level, boredom.figure, boredom.low, boredom.high) == ("good", 0.5, 0.0, 1.0)
     assert report["calibration/frailty"].level == "unknown"
-    assert report["sensitivity/boredom"].beside.keys() == {"at 2", "at 4"}, "moved over what the log told"
+    assert report["sensitivity/boredom"].beside.keys() == {"at 0", "at 1"}, "moved over what the log told"
     assert not any(words.startswith("boredom =") for words in report.assumed), "told, so not assumed"
     assert report["selection/ips"].figure == 0.1
 

@@ -16,6 +16,7 @@ from recworld.evaluation.fidelity_lines import Line, Tolerance, judge, judge_mar
 from recworld.evaluation.fidelity_sensitivity import Scores, judge_ranking
 from recworld.evaluation.fidelity_told import calibration_lines, selection_lines, told
 from recworld.evaluation.resampling import Measured
+from recworld.simulators.dynamics import DynamicsSettings
 
 TOLERANCE = Tolerance(0.05, 0.2)
 
@@ -197,18 +198,31 @@ def test_a_report_of_the_fit_without_calibration_or_with_nonsense_is_met() -> No
         {"calibration": {"estimates": "x"}},
         {"calibration": {"estimates": [3]}},
     ):
-        assert [one.level for one in calibration_lines(report_of_fit)] == ["unknown"]
+        assert [one.level for one in calibration_lines(report_of_fit, DynamicsSettings())] == ["unknown"]
         assert told(report_of_fit) == {}
     assert selection_lines({}) == []
     assert selection_lines({"selection": [{"name": "x"}, 4]})[0].figure is None
-    wide = {
-        "name": "frailty",
-        "value": 1.0,
-        "low": -2.0,
-        "high": 2.0,
-        "identified": True,
-        "words": "identified",
-    }
-    assert told({"calibration": {"estimates": [wide]}}) == {"frailty": (0.0, 2.0)}, (
-        "cut to what a setting allows"
+
+
+TOLD = {
+    "name": "boredom",
+    "value": 2.0,
+    "low": 1.0,
+    "high": 3.0,
+    "identified": True,
+    "words": "identified: so",
+}
+
+
+def test_what_the_log_tells_otherwise_is_said() -> None:
+    fit = {"calibration": {"estimates": [TOLD]}}
+    line = calibration_lines(fit, DynamicsSettings(boredom=4.0))[0]
+    assert line.level == "fair"
+    assert line.verdict.startswith(
+        "the log tells otherwise than this world, which uses 4 (see --dynamics fitted)"
     )
+    assert "The log tells otherwise of boredom than this world has it" in report(line).summary.near[0]
+    used = calibration_lines(fit, DynamicsSettings(boredom=2.5))[0]
+    assert (used.level, used.verdict) == ("good", "identified: so")
+    cut = {"calibration": {"estimates": [TOLD | {"name": "frailty", "low": -2.0}]}}
+    assert told(cut) == {"frailty": (0.0, 3.0)}, "cut to what a setting allows"
