@@ -1,6 +1,6 @@
 """Do the 95 % intervals of the calibration cover the truth? Logs drawn from `wellspecified` with varied true dynamics.
 
-    python benchmarks/coverage.py --logs 200 --checked 40 --output coverage.jsonl    # resumable; prints the table
+    python benchmarks/coverage.py --logs 200 --output coverage.jsonl    # resumable; prints the table
     python benchmarks/coverage.py --logs 0 --output coverage.jsonl                   # the table of what is there
 
 Each log has a catalogue, users, logging policy and true effects of its own; the effects are drawn uniformly around the
@@ -28,7 +28,7 @@ from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.truths import draw_log, wellspecified_world
 
-SIZES = SyntheticSettings(num_users=160, num_items=130, consumptions=20)
+SIZES = SyntheticSettings(num_users=110, num_items=100, consumptions=20)
 RANGES = {
     "examination_decay": (0.75, 0.95),
     "boredom": (3.0, 6.0),
@@ -122,9 +122,9 @@ def main() -> None:
     )
     parser.add_argument("--logs", type=int, default=200)
     parser.add_argument(
-        "--checked", type=int, default=40, help="logs on which placebo and held-out runs are made"
+        "--checked", type=int, default=0, help="logs on which placebo and held-out runs are made"
     )
-    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=300)
     parser.add_argument(
         "--output", default="coverage.jsonl", help="one line per log; what is there is not done again"
     )

@@ -118,14 +118,8 @@ class JointChain:
         scale = default.boredom_scale
         self.theta = np.array([0.0, 0.5 / scale, 0.0, 0.2, 1.0, 1 / scale])
         self.free = np.ones(6, np.bool_)
-        if fixed and "boredom" in fixed:
-            self.theta[BETA] = fixed["boredom"]
-            self.free[[BETA, MEMORY, SCALE]] = False
-        if fixed and "taste_rate" in fixed:
-            self.theta[ALPHA], self.free[ALPHA] = fixed["taste_rate"], False
-        if fixed and "examination_decay" in fixed:
-            self.theta[DECAY] = -np.log(fixed["examination_decay"])
-            self.free[DECAY] = False
+        for name, value in (fixed or {}).items():
+            self.hold(name, value)
         if len(self._places) == 1:
             self.free[DECAY] = False
         self.reference, self._odd = self.theta.copy(), False
@@ -134,6 +128,17 @@ class JointChain:
         self._slopes, self._work = np.ones((n, 6)), np.empty((3, n))
         self.proposed = self.accepted = 0
         self._pair = self.random.integers(0, [[num_users], [len(vector)]], (2, RATE_PAIRS)).astype(np.int32)
+
+    def hold(self, name: str, value: float) -> None:
+        """Hold an effect from now on: "boredom" at 0, "taste_rate", or "examination_decay"."""
+        places = {"boredom": [BETA, MEMORY, SCALE], "taste_rate": [ALPHA], "examination_decay": [DECAY]}[name]
+        at = (
+            -np.log(value)
+            if name == "examination_decay"
+            else value * self.theta[SCALE] ** (name == "boredom")
+        )
+        self.theta[places[0]] = self.reference[places[0]] = at
+        self.free[places] = False
 
     def step(self, search: bool = False) -> None:
         """Draw everything once; with `search`, the effects take one cautious Newton step instead."""

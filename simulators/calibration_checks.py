@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,8 @@ Floats = npt.NDArray[np.float64]
 
 NOTHING = {"boredom": 0.0, "taste_rate": 0.0, "examination_decay": 1 - 1e-9}
 """What an effect of the chain is held at to leave it out."""
-BURN_IN, SAMPLES = 60, 60
-"""Length of a held-out chain; its loss needs a mean, not an interval."""
+WARM, BURN_IN, SAMPLES = 150, 30, 90
+"""Lengths of the held-out chains: together, apart until they have settled, and read."""
 PLACEBO_BURN_IN, PLACEBO_SAMPLES = 60, 120
 
 
@@ -89,21 +90,26 @@ def held_out_gains(question: Question, names: Sequence[str], seed: int) -> dict[
         return {}
     pairs = make_pairs(rest, centred_vectors(question.vector))
 
-    def loss(fixed: dict[str, float]) -> Floats:
-        chain = question.chain(fit, child_seed(seed, "held out"), fixed)
-        total = np.zeros(len(rest))
-        for step in range(BURN_IN + SAMPLES):
-            chain.step(search=step < BURN_IN // 2)
-            if step < BURN_IN:
-                chain.reference = chain.reference + 0.05 * (chain.theta - chain.reference)
-            elif step % 3 == 0:
-                total += np.exp(chain.row_chances(rest, pairs))
-        return np.asarray(-np.log(total / len(range(BURN_IN, BURN_IN + SAMPLES, 3)) + 1e-300))
+    first = question.chain(fit, child_seed(seed, "held out"))
+    for step in range(WARM):
+        first.step(search=step < WARM // 3)
+        if step >= WARM // 3:
+            first.reference = first.reference + 0.05 * (first.theta - first.reference)
 
-    whole = loss({})
-    return {
-        name: gain_figures(whole, loss({name: NOTHING[name]}), rest.row_session, len(rest)) for name in names
-    }
+    def loss(name: str | None) -> Floats:
+        # All go on from one state with the same luck: what is left of the difference is the effect.
+        chain, total, count = copy.deepcopy(first), np.zeros(len(rest)), 0
+        if name is not None:
+            chain.hold(name, NOTHING[name])
+        for step in range(BURN_IN + SAMPLES):
+            chain.step()
+            if step >= BURN_IN and step % 3 == 0:
+                total += np.exp(chain.row_chances(rest, pairs))
+                count += 1
+        return np.asarray(-np.log(total / count + 1e-300))
+
+    whole = loss(None)
+    return {name: gain_figures(whole, loss(name), rest.row_session, len(rest)) for name in names}
 
 
 def gain_figures(loss: Floats, without: Floats, group: npt.NDArray[np.int64], rows: int) -> dict[str, Any]:
@@ -141,8 +147,8 @@ def leaving_gains(stays: Stays, share: float, seed: int) -> dict[str, dict[str, 
 def leaving_placebos(stays: Stays, seed: int) -> dict[str, dict[str, Any]]:
     """Return the effects of liking and boredom with what happened exchanged between sessions, and shuffled within them."""
     random = generator(seed, "leaving placebo")
-    exchanged, _ = Hazard(exchanged_stays(stays, random)).draws(child_seed(seed, "exchanged"), 1000)
-    within, _ = Hazard(shuffled_stays(stays, random)).draws(child_seed(seed, "within"), 1000)
+    exchanged = Hazard(exchanged_stays(stays, random)).draws(child_seed(seed, "exchanged"), 2000)
+    within = Hazard(shuffled_stays(stays, random)).draws(child_seed(seed, "within"), 2000)
     found: dict[str, dict[str, Any]] = {}
     for name in ("leave_dissatisfaction", "leave_boredom"):
         place = LEAVING.index(name)

@@ -2,9 +2,9 @@
 
     P(leave after slate t) = sigmoid(base + w (1 - satisfaction_t) + w_b boredom_t + w_t t + f),   f ~ Normal(0, frailty)
 
-The frailty is integrated out by Gauss-Hermite quadrature; the posterior under weak priors is drawn by importance sampling
-from a Student t around its mode. A session that the end of the log or the horizon cut tells that the user stayed through
-its earlier slates, and nothing about the last one: cut is never left.
+The frailty is integrated out by Gauss-Hermite quadrature; the posterior under weak priors is drawn by Metropolis steps. A
+session that the end of the log or the horizon cut tells that the user stayed through its earlier slates, and nothing about
+the last one: cut is never left.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ PRIOR_MIDDLE = np.array([-3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 PRIOR_SPREAD = np.array([5.0, 8.0, 5.0, 0.3, 1.0, np.inf])
 """Normal priors of the coordinates (frailty: half-normal); satisfaction_rate ~ Uniform(0, 1)."""
 NODES = 11
+THIN = 2
+"""Steps of the walk from one kept draw to the next."""
 FREEDOM = 5.0
-"""Degrees of freedom of the proposal."""
+"""Degrees of freedom of the proposals that the walk learns from."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ class Hazard:
         found = search(lambda t: -self.target(t), free, method="BFGS", options={"maxiter": 200})
         return np.asarray(found.x)
 
-    def draws(self, seed: int, count: int = 1500) -> tuple[Floats, float]:
-        """Return equally weighted draws of all six coordinates in their units, and the effective share of proposals."""
+    def draws(self, seed: int, count: int = 4000) -> Floats:
+        """Return draws of all six parameters by Metropolis steps, (count / THIN, 6); neighbours depend on each other."""
         random, mode = generator(seed, "leaving"), self.mode()
         place = int(self.free[:4].sum())
         if self.free[4]:  # a mode at no frailty tells nothing of the spread around it
@@ -185,35 +187,63 @@ class Hazard:
         curvature = _curvature(self.target, mode)
         if self.free[4]:
             curvature[place, place] = max(curvature[place, place], 4.0)
-        spread = np.asarray(np.linalg.inv(_positive(curvature)))
-        middle = mode
-        # The posterior is skew: proposals move to the mean and spread of what the round before found. Weights are bounded
-        # there, so that no single draw decides.
+        spread, middle = np.asarray(np.linalg.inv(_positive(curvature))), mode
+        # The posterior is skew: the walk starts from the mean and spread of weighted proposals. Weights are bounded, so that
+        # no single one decides.
         for _ in range(2):
-            drawn, weight = self._proposals(middle, spread, count // 3, random)
+            drawn, weight = self._proposals(middle, spread, count // 10, random)
+            drawn = self._folded(drawn)
             weight = np.minimum(weight, 10 / len(weight))
             weight /= weight.sum()
             middle = weight @ drawn
             away = drawn - middle
             spread = (weight[:, None] * away).T @ away + 1e-6 * np.diag(np.diag(spread))
-        drawn, weight = self._proposals(middle, spread, count, random)
-        effective = float(1 / (weight**2).sum() / count)
-        # Systematic resampling: every draw stands for the same mass.
-        kept = np.searchsorted(np.cumsum(weight), (random.random() + np.arange(count)) / count)
-        chosen = np.array([self.whole(t) for t in drawn[np.minimum(kept, count - 1)]])
+        # Far jumps (independence proposals) and a random walk by turns: the one mixes, the other leaves the tails.
+        root = np.linalg.cholesky(_positive(spread))
+        walk = root * 2.38 / np.sqrt(len(middle))  # Roberts, Gelman & Gilks (1997)
+        at = drawn[int(random.choice(len(weight), p=weight))]
+        here, kept = self.target(at), []
+        for step in range(count + count // 8):
+            noise = random.standard_normal(len(at))
+            if step % 2:
+                new = self._folded(middle + np.sqrt(FREEDOM / random.chisquare(FREEDOM)) * (root @ noise))
+                back = self._density(at, middle, root) - self._density(new, middle, root)
+            else:
+                new, back = self._folded(at + walk @ noise * random.choice([0.3, 1.0])), 0.0
+            there = self.target(new)
+            if np.log(random.random()) < there - here + back:
+                at, here = new, there
+            if step >= count // 8 and step % THIN == 0:
+                kept.append(self.whole(at))
+        chosen = np.array(kept)
         chosen[:, 4] = np.abs(chosen[:, 4])
         chosen[:, 5] = expit(chosen[:, 5])
-        return chosen, effective
+        return chosen
+
+    def _folded(self, theta: Floats) -> Floats:
+        """Return coordinates with a frailty that is not negative, (..., free): its sign means nothing."""
+        if self.free[4]:
+            theta = theta.copy()
+            theta[..., int(self.free[:4].sum())] = np.abs(theta[..., int(self.free[:4].sum())])
+        return theta
+
+    def _density(self, theta: Floats, middle: Floats, root: Floats) -> float:
+        """Return the log density of a folded proposal."""
+        density = _log_student(theta - middle, root)
+        if self.free[4]:
+            other = theta.copy()
+            other[int(self.free[:4].sum())] *= -1.0
+            density = float(np.logaddexp(density, _log_student(other - middle, root)))
+        return density
 
     def _proposals(
         self, middle: Floats, spread: Floats, count: int, random: np.random.Generator
     ) -> tuple[Floats, Floats]:
         """Return draws of a Student t, (count, free), and their importance weights, sum 1."""
-        size, root = len(middle), np.linalg.cholesky(_positive(spread))
+        root = np.linalg.cholesky(_positive(spread))
         stretch = np.sqrt(FREEDOM / random.chisquare(FREEDOM, count))
-        drawn = middle + (random.standard_normal((count, size)) @ root.T) * stretch[:, None]
-        away = np.linalg.solve(root, (drawn - middle).T)
-        density = -0.5 * (FREEDOM + size) * np.log1p((away**2).sum(0) / FREEDOM)
+        drawn = middle + (random.standard_normal((count, len(middle))) @ root.T) * stretch[:, None]
+        density = np.array([_log_student(away, root) for away in drawn - middle])
         weight = np.array([self.target(t) for t in drawn]) - density
         weight = np.exp(weight - weight.max())
         return drawn, weight / weight.sum()
@@ -249,6 +279,12 @@ def _curvature(target: Callable[[Floats], float], at: Floats) -> Floats:
             mixed = both + neither - plus[a] - minus[a] - plus[b] - minus[b] + 2 * middle
             out[a, b] = out[b, a] = -mixed / (2 * step[a] * step[b])
     return out
+
+
+def _log_student(away: Floats, root: Floats) -> float:
+    """Return the log density, up to a constant, of a Student t of a spread with Cholesky factor `root`."""
+    square = float((np.linalg.solve(root, away) ** 2).sum())
+    return -0.5 * (FREEDOM + len(away)) * float(np.log1p(square / FREEDOM))
 
 
 def _positive(matrix: Floats) -> Floats:

@@ -115,8 +115,8 @@ def _leaving(
         why = f"only {stays.leaves} sessions are seen to end before the log or the horizon ends them"
     if why:
         return [unknown(name, why) for name in LEAVING]
-    draws, effective = Hazard(stays).draws(child_seed(seed, "leaving"))
-    facts["leaving_effective_share"] = effective
+    draws = Hazard(stays).draws(child_seed(seed, "leaving"))
+    facts["leaving_effective_draws"] = {n: effective_draws(draws[:, k]) for k, n in enumerate(LEAVING)}
     placebos, gains = {}, {}
     if settings.checks:
         placebos = checks.leaving_placebos(stays, seed)

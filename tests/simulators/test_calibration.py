@@ -1,117 +1,149 @@
-"""What a log tells of how its users change: known answers, tied times, round trips, and what `fitted` takes of it."""
+"""Answers of the calibration as objects, and what a log without an order is told."""
 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from recworld.cli.settings import DynamicsChoice
+from recworld.envs import RecVectorEnv
 from recworld.errors import InputError
+from recworld.logs.log import InteractionLog, RatingScale
 from recworld.logs.settings import SyntheticSettings
-from recworld.simulators import Calibration, CalibrationSettings, calibrate, dynamics_preset
-from recworld.simulators.bundled import bundled_world
-from recworld.simulators.calibration import Estimate, fitted_dynamics, world_calibration
+from recworld.simulators import Calibration, CalibrationSettings, DynamicsSettings, bundled_world, calibrate
+from recworld.simulators.calibration import Estimate, fitted_dynamics
+from recworld.simulators.calibration_sessions import USUAL_GAP, choose_gap, read_order
+from recworld.simulators.calibration_verdicts import unknown
 from recworld.simulators.truths import draw_log, wellspecified_world
 
-SIZES = SyntheticSettings(num_users=120, num_items=100, consumptions=15)
-QUICK = CalibrationSettings(burn_in=60, samples=100, checks=False)
-ORDERED = ("boredom", "taste_rate", "leave_base", "leave_dissatisfaction", "leave_boredom")
+QUICK = CalibrationSettings(burn_in=20, samples=50)
+SIZES = SyntheticSettings(num_users=40, num_items=40, consumptions=8)
+ORDERED = ("boredom", "boredom_memory", "taste_rate", "leave_base", "leave_dissatisfaction", "frailty")
 
 
-@pytest.fixture(scope="module")
-def strong():
-    log = draw_log(SIZES, 11)
-    vectors = wellspecified_world(SIZES, 11).item_vector
-    return log, vectors, calibrate(log, vectors, QUICK, seed=0)
+def known(name: str, value: float) -> Estimate:
+    return Estimate(name, value, value - 0.1, value + 0.1, True, "identified: known here")
 
 
-def estimate(name, value, identified):
-    return Estimate(name, value, value - 1, value + 1, identified, "identified: so" if identified else "not")
+def answers(*estimates: Estimate) -> Calibration:
+    return Calibration(estimates, {"sessions": 3, "odd": [float("nan"), np.float64(2.0)]})
 
 
-def test_strong_effects_are_seen_where_they_are(strong):
-    found, truth = strong[2], dynamics_preset("strong")
-    for name in ("examination_decay", "boredom", "leave_dissatisfaction"):
-        measured = found[name].measured
-        width = measured["high"] - measured["low"]
-        # The 95 % interval, with as much again on either side: one log in many lies outside the interval itself.
-        assert measured["low"] - width / 2 < getattr(truth, name) < measured["high"] + width / 2, name
-    assert found["boredom"].measured["low"] > 0.5
-    assert found["leave_dissatisfaction"].measured["low"] > 0
-
-
-def test_without_checks_nothing_that_needs_them_is_called_identified(strong):
-    assert not any(strong[2][name].identified for name in ("boredom", "taste_rate", "leave_dissatisfaction"))
-
-
-def test_the_same_seed_gives_the_same_answers(strong):
-    log, vectors, found = strong
-    again = calibrate(log, vectors, QUICK, seed=0)
-    assert json.dumps(again.to_json()) == json.dumps(found.to_json())
-
-
-def test_answers_survive_json(strong):
-    found = strong[2]
-    text = json.dumps(found.to_json())
-    assert "NaN" not in text
-    back = Calibration.from_json(json.loads(text))
-    assert [e.name for e in back.estimates] == [e.name for e in found.estimates]
-    assert json.dumps(back.to_json()) == text
-    assert math.isnan(back["boredom"].low)
-    with pytest.raises(InputError, match="no calibration"):
-        Calibration.from_json({"estimates": [{}]})
-    with pytest.raises(InputError, match="Did you mean 'boredom'"):
-        found["boredon"]
-
-
-def test_times_that_are_tied_tell_nothing_of_order(strong):
-    log, vectors, _ = strong
+def consumption(time: np.ndarray, users: int, items: int) -> InteractionLog:
+    """Return a log of `len(time)` ratings, the same number for each user, at times (n,)."""
+    n = len(time)
     rng = np.random.default_rng(0)
-    # Every user's rows entered in one go: as in MovieLens, the order is that of a form and not of consumption.
-    tied = replace(log, exposures=None, time=1e9 + 1e6 * rng.random(log.num_users)[log.user])
-    found = calibrate(tied, vectors, QUICK)
-    for name in ORDERED:
-        assert not found[name].identified
-        assert "not identified: default used, source: " in found[name].words
-        assert "tied" in found[name].words
-    assert found.facts["share_of_tied_gaps"] == 1.0
-    assert not found.facts["order_means_something"]
-    assert found.dynamics(dynamics_preset("strong")) == dynamics_preset("strong")
-
-
-def test_a_log_without_what_was_shown_says_so(strong):
-    log, vectors, _ = strong
-    found = calibrate(replace(log, exposures=None), vectors, QUICK)
-    assert "does not say what was shown" in found["examination_decay"].words
-    assert not found["boredom"].identified
-
-
-def test_fitted_takes_what_was_identified_and_nothing_else():
-    found = Calibration(
-        (estimate("boredom", 2.5, True), estimate("frailty", 3.0, False), estimate("taste_rate", 1.7, True),
-         estimate("session_gap", 900.0, True)),
-        {},
+    return InteractionLog(
+        name="small", user=np.repeat(np.arange(users), n // users).astype(np.int32),
+        item=rng.integers(0, items, n).astype(np.int32), rating=rng.integers(1, 6, n).astype(np.float32), time=time,
+        user_keys=np.arange(users).astype(str), item_keys=np.arange(items).astype(str), user_text=("",) * users,
+        item_text=("",) * items, scale=RatingScale("discrete", (1.0, 2.0, 3.0, 4.0, 5.0), 1.0, 5.0),
     )  # fmt: skip
-    base = dynamics_preset("strong")
-    fitted = found.dynamics(base)
-    assert fitted == base.model_copy(update={"boredom": 2.5, "taste_rate": 1.0})  # cut to the setting's range
 
 
-def test_fitted_needs_a_world_that_was_asked():
-    world = bundled_world(12, 20, width=4, factors=2)
-    with pytest.raises(InputError, match="has no calibration"):
-        fitted_dynamics(world)
-    asked = replace(
-        world, report={"calibration": Calibration((estimate("boredom", 2.5, True),), {}).to_json()}
-    )
-    assert world_calibration(asked)["boredom"].value == 2.5
-    assert fitted_dynamics(asked).boredom == 2.5
+def vectors(items: int) -> np.ndarray:
+    raw = np.random.default_rng(1).standard_normal((items, 6))
+    return (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_vectors_must_fit_the_log(strong):
-    log, vectors, _ = strong
-    with pytest.raises(InputError, match=r"shape \(100, D\)"):
-        calibrate(log, vectors[:-1], QUICK)
+def test_answers_survive_json():
+    told = answers(known("boredom", 2.5), unknown("taste_rate", "no order"))
+    text = json.dumps(told.to_json(), allow_nan=False)
+    again = Calibration.from_json(json.loads(text))
+    assert again["boredom"] == told["boredom"]
+    assert np.isnan(again["taste_rate"].low)
+    assert again["taste_rate"].words == told["taste_rate"].words
+    assert again.facts == {"sessions": 3, "odd": [None, 2.0]}
+    with pytest.raises(InputError, match="no calibration"):
+        Calibration.from_json({"estimates": [{"name": "boredom"}], "facts": {}})
+    with pytest.raises(InputError, match="boredom"):
+        told["boredum"]
+
+
+def test_fitted_dynamics_take_what_was_identified_and_keep_to_the_range():
+    told = answers(
+        known("boredom", 2.5), known("leave_step", -0.3), known("boredom_memory", 1.0), known("session_gap", 60.0),
+        unknown("frailty", "hardly"),
+    )  # fmt: skip
+    base = DynamicsSettings()
+    found = told.dynamics(base)
+    assert (found.boredom, found.leave_step, found.frailty) == (2.5, 0.0, base.frailty)
+    assert 0.99 < found.boredom_memory < 1.0
+    changed = {n for n in type(base).model_fields if getattr(found, n) != getattr(base, n)}
+    assert changed == {"boredom", "leave_step", "boredom_memory"}
+
+
+def test_the_preset_fitted_is_a_worlds_own():
+    world = bundled_world()
+    with pytest.raises(InputError, match="no calibration") as caught:
+        RecVectorEnv(2, dynamics="fitted")
+    assert "\n" not in str(caught.value)
+    told = replace(world, report={"calibration": answers(known("boredom", 2.5)).to_json()})
+    assert fitted_dynamics(told).boredom == 2.5
+    assert RecVectorEnv(2, world=told, dynamics="fitted").world.dynamics.boredom == 2.5
+    chosen = DynamicsChoice.model_validate({"preset": "fitted", "leave_base": -4.0})
+    assert chosen.applied(told).dynamics == DynamicsSettings(boredom=2.5, leave_base=-4.0)
+    assert DynamicsChoice.model_validate(chosen.model_dump()).applied(told) == chosen.applied(told)
+    own = DynamicsChoice.model_validate({"preset": "fitted", "boredom": 1.0}).applied(told)
+    assert own.dynamics.boredom == 1.0
+    with pytest.raises(InputError, match="no calibration"):
+        DynamicsChoice.model_validate("fitted").applied(world)
+
+
+def test_tied_times_identify_nothing_that_needs_an_order():
+    """As in MovieLens-100K: half of a user's gaps are 0 s, most of the rest seconds."""
+    rng = np.random.default_rng(2)
+    time = np.cumsum(rng.choice([0.0, 20.0, 90.0], 2000, p=[0.5, 0.4, 0.1]))
+    told = calibrate(consumption(time, 20, 50), vectors(50), QUICK)
+    assert told.facts["share_of_tied_gaps"] == pytest.approx(0.5, abs=0.04)
+    assert not told.facts["order_means_something"]
+    for name in ORDERED:
+        assert not told[name].identified
+        assert "not identified: default used, source:" in told[name].words
+        assert "tied" in told[name].words
+    assert told["boredom"].value == DynamicsSettings().boredom
+    assert told.dynamics(DynamicsSettings()) == DynamicsSettings()
+
+
+def test_tied_times_of_a_log_with_exposures_leave_only_what_needs_no_order():
+    log = draw_log(SIZES, 0)
+    item_vector = wellspecified_world(SIZES, 0).item_vector
+    tied = replace(log, time=np.floor(log.time / 1e6))
+    assert read_order(log, QUICK).ordered
+    told = calibrate(tied, item_vector, QUICK)
+    assert all("tied" in told[name].words for name in ORDERED)
+    assert told["examination_decay"].measured["value"] < 1
+    assert told["shown_click_rate"].identified
+
+
+def test_a_log_of_consumption_tells_its_sessions_but_no_slates():
+    rng = np.random.default_rng(3)
+    seconds = np.exp(rng.normal(np.log(100), 0.6, 6000))
+    away = rng.random(6000) < 0.15
+    gaps = np.where(away, np.exp(rng.normal(np.log(80_000), 0.5, 6000)), seconds)
+    told = calibrate(consumption(np.cumsum(gaps), 30, 50), vectors(50), QUICK)
+    gap = told["session_gap"]
+    assert gap.identified
+    assert 600 < gap.low <= gap.value <= gap.high < 30_000
+    end = told["end_per_interaction"]
+    assert end.low < 0.15 < end.high
+    assert "what was shown" not in told["boredom"].words or not told["boredom"].identified
+    assert not any(told[name].identified for name in ORDERED)
+
+
+def test_a_gap_is_chosen_only_where_there_are_two_humps():
+    rng = np.random.default_rng(4)
+    two = np.exp(np.concatenate([rng.normal(3, 0.8, 3000), rng.normal(10, 1.0, 900)]))
+    cut, how = choose_gap(two)
+    assert np.exp(5) < cut < np.exp(9)
+    assert "two humps" in how
+    assert choose_gap(np.exp(rng.normal(5, 1.0, 3000)))[0] == USUAL_GAP
+    assert choose_gap(two[:50])[0] == USUAL_GAP
+
+
+def test_vectors_of_another_catalogue_are_refused():
+    with pytest.raises(InputError, match=r"item vectors must have shape \(50, D\)"):
+        calibrate(consumption(np.arange(40.0), 4, 50), vectors(49))
