@@ -22,13 +22,14 @@ from recworld.simulators.attraction_settings import AttractionSettings
 from recworld.simulators.calibration import REPORT_KEY, calibrate
 from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings
+from recworld.simulators.novelty import fit_novelty
 from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
 from recworld.simulators.rating_settings import RatingSettings
 from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import cache_root, cached_folder, content_hash
 
-FIT_FORMAT = 8
+FIT_FORMAT = 9
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
 
 
@@ -43,6 +44,9 @@ class WorldSettings(Settings):
     """What the log is asked about how its users change."""
     members: int = Field(4, ge=1, le=32)
     """M: members of the truth; policies train in some and are evaluated in others."""
+    novelty: bool = True
+    """Whether the world stands for the end of its log: items that appeared late, where exposures and times tell, lose (or
+    gain) what age takes from them."""
     early_share: float = Field(0.5, gt=0, lt=1)
     """Share of each user's interactions, in time, that the agent side knows."""
     user_shares: tuple[float, float, float] = (0.7, 0.1, 0.2)
@@ -73,7 +77,9 @@ def build_world(
     check_log(log)
     early, late = split_early_late(log, settings.early_share)
     vectors = (user_vector, item_vector)
-    truth, truth_report = fit_response(log, vectors, settings, settings.members, child_seed(seed, "truth"))
+    truth, truth_report = fit_response(
+        log, vectors, settings, settings.members, child_seed(seed, "truth"), settings.novelty
+    )
     known = replace(log.select(early), exposures=_early_exposures(log, early, late, settings.early_share))
     finer = {"samples_per_member": settings.agent_samples, "thinning": max(settings.rating.thinning // 2, 1)}
     rating = settings.rating.model_copy(update=finer)
@@ -132,8 +138,17 @@ def fit_response(
     settings: WorldSettings,
     members: int,
     seed: int,
+    as_of_its_end: bool = False,
 ) -> tuple[ResponseTables, dict[str, Any]]:
     """Fit both parts of the response to all rows of a log.
+
+    Args:
+        log: the log.
+        vectors: text vectors of users (U, D) and items (I, D).
+        settings: how the world is made.
+        members: M.
+        seed: of the fit.
+        as_of_its_end: let items that appeared late be as attractive as they are at the end of the log.
 
     Returns:
         The tables of M members, and the reports of both fits.
@@ -153,6 +168,10 @@ def fit_response(
     report: dict[str, Any] = {"attraction": attraction.report}
     if rating is not None:
         report["rating"] = rating.report
+    novelty = fit_novelty(log, attraction) if as_of_its_end and source.shown else None
+    if novelty is not None:
+        attraction = novelty.apply(attraction)
+        report["attraction"] = attraction.report
     return response_tables(rating, attraction), report
 
 
