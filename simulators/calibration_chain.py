@@ -117,12 +117,12 @@ class JointChain:
         self._places = np.arange(int(table.position.max()) + 1)
         scale = default.boredom_scale
         self.theta = np.array([0.0, 0.5 / scale, 0.0, 0.2, 1.0, 1 / scale])
-        self.free = np.ones(6, np.bool_)
+        self.free, self.reference = np.ones(6, np.bool_), self.theta.copy()
         for name, value in (fixed or {}).items():
             self.hold(name, value)
         if len(self._places) == 1:
             self.free[DECAY] = False
-        self.reference, self._odd = self.theta.copy(), False
+        self._odd = False
         n = len(table)
         self.base, self.bored, self.drift = np.empty(n), np.zeros(n), np.zeros(n)
         self._slopes, self._work = np.ones((n, 6)), np.empty((3, n))
@@ -132,11 +132,7 @@ class JointChain:
     def hold(self, name: str, value: float) -> None:
         """Hold an effect from now on: "boredom" at 0, "taste_rate", or "examination_decay"."""
         places = {"boredom": [BETA, MEMORY, SCALE], "taste_rate": [ALPHA], "examination_decay": [DECAY]}[name]
-        at = (
-            -np.log(value)
-            if name == "examination_decay"
-            else value * self.theta[SCALE] ** (name == "boredom")
-        )
+        at = -np.log(value) if name == "examination_decay" else value
         self.theta[places[0]] = self.reference[places[0]] = at
         self.free[places] = False
 

@@ -199,7 +199,7 @@ class Hazard:
             away = drawn - middle
             spread = (weight[:, None] * away).T @ away + 1e-6 * np.diag(np.diag(spread))
         # Far jumps (independence proposals) and a random walk by turns: the one mixes, the other leaves the tails.
-        root = np.linalg.cholesky(_positive(spread))
+        root = np.asarray(np.linalg.cholesky(_positive(spread)), np.float64)
         walk = root * 2.38 / np.sqrt(len(middle))  # Roberts, Gelman & Gilks (1997)
         at = drawn[int(random.choice(len(weight), p=weight))]
         here, kept = self.target(at), []
@@ -240,7 +240,7 @@ class Hazard:
         self, middle: Floats, spread: Floats, count: int, random: np.random.Generator
     ) -> tuple[Floats, Floats]:
         """Return draws of a Student t, (count, free), and their importance weights, sum 1."""
-        root = np.linalg.cholesky(_positive(spread))
+        root = np.asarray(np.linalg.cholesky(_positive(spread)), np.float64)
         stretch = np.sqrt(FREEDOM / random.chisquare(FREEDOM, count))
         drawn = middle + (random.standard_normal((count, len(middle))) @ root.T) * stretch[:, None]
         density = np.array([_log_student(away, root) for away in drawn - middle])

@@ -208,16 +208,16 @@ def sessions(random: np.random.Generator, count: int, effect: float, frailty: fl
 
 
 def test_the_hazard_of_leaving_is_found_back_and_cut_sessions_are_not_left():
-    stays = sessions(np.random.default_rng(0), 1500, 3.0, 0.4, 8)
+    stays = sessions(np.random.default_rng(0), 500, 3.0, 0.4, 8)
     free = np.array([True, True, False, False, True, True])
-    draws, effective = Hazard(stays, free).draws(0)
-    assert effective > 0.05
+    draws = Hazard(stays, free).draws(0, 1500)
     for name, true in (("leave_base", -3.5), ("leave_dissatisfaction", 3.0), ("satisfaction_rate", 0.3)):
         low, high = np.quantile(draws[:, LEAVING.index(name)], [0.005, 0.995])
         assert low < true < high, name
-    # Were the horizon taken for leaving, the base would be far too high.
+    # Were the horizon taken for leaving, users would seem to leave far sooner.
+    alone = np.arange(len(LEAVING)) == 0
     wrong = replace(stays, ending=np.ones_like(stays.ending))
-    assert Hazard(wrong, free).draws(0)[0][:, 0].mean() > draws[:, 0].mean() + 0.5
+    assert Hazard(wrong, alone).mode()[0] > Hazard(stays, alone).mode()[0] + 0.3
 
 
 def test_a_session_of_one_slate_is_the_mean_over_the_frailty():
@@ -228,7 +228,7 @@ def test_a_session_of_one_slate_is_the_mean_over_the_frailty():
     )
     left = np.mean(1 / (1 + np.exp(1 - 0.7 * np.random.default_rng(0).standard_normal(400_000))))
     assert np.exp(out[0]) == pytest.approx(left, abs=2e-3)
-    assert out[1] == 0.0  # cut: nothing is known of its only slate
+    assert abs(out[1]) < 1e-12  # cut: nothing is known of its only slate
 
 
 def test_horizon_and_end_of_log_cut(played):

@@ -9,11 +9,13 @@ from recworld.envs import RecVectorEnv
 from recworld.logs.settings import SyntheticSettings
 from recworld.simulators import dynamics_preset
 from recworld.simulators.build import WorldSettings, build_world
+from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.prepare import assumptions
 from recworld.simulators.truths import draw_log, wellspecified_world
 
 SIZES = SyntheticSettings(num_users=120, num_items=80, consumptions=15)
 STATIC = dynamics_preset("static")
+UNASKED = WorldSettings(members=1, calibration=CalibrationSettings(enabled=False))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_clicks_of_the_log_follow_the_truth(log):
 def test_a_world_fitted_to_exposures_clicks_as_often_as_the_log(log):
     """Probabilities pass through one link only: the mean simulated click rate on the shown items is the logged one."""
     vectors = wellspecified_world(SIZES, 0, STATIC)
-    world = build_world(log, vectors.user_vector, vectors.item_vector, WorldSettings(members=1), STATIC, 0)
+    world = build_world(log, vectors.user_vector, vectors.item_vector, UNASKED, STATIC, 0)
     assert world.attraction_known
     assert assumptions(world) == (1.0, None)
     shown, users = log.exposures, np.unique(log.user)
