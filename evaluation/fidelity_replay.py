@@ -14,6 +14,7 @@ import numpy.typing as npt
 from recworld.logs.log import Exposures
 from recworld.seeding import child_seed
 from recworld.simulators import state as st
+from recworld.simulators.selection_treatment import REPORT_KEY, tables_as_rated
 from recworld.simulators.user import UserSimulator
 from recworld.simulators.world import World
 
@@ -187,7 +188,8 @@ def rate_logged(world: World, user: Ints, item: Items, seed: int) -> npt.NDArray
         item: (S, L, K) consumed items, I where empty.
         seed: of the ratings.
     """
-    truth, zero = world.truth, np.zeros_like(world.truth.item_attraction_bias)
+    truth = tables_as_rated(world.truth, world.report.get(REPORT_KEY, {}))
+    zero = np.zeros_like(truth.item_attraction_bias)
     certain = replace(
         truth,
         user_attraction_bias=np.full_like(truth.user_attraction_bias, SURELY),

@@ -16,6 +16,7 @@ from recworld.logs.splits import check_log, split_early_late, split_users
 from recworld.progress import say
 from recworld.seeding import child_seed
 from recworld.settings import Settings
+from recworld.simulators import selection_treatment
 from recworld.simulators.attraction import AttractionFit, fit_attraction
 from recworld.simulators.attraction_rows import consumption_rows, exposure_rows
 from recworld.simulators.attraction_settings import AttractionSettings
@@ -23,13 +24,13 @@ from recworld.simulators.calibration import REPORT_KEY, calibrate
 from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings
 from recworld.simulators.novelty import fit_novelty
-from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
+from recworld.simulators.rating import RatingFit
 from recworld.simulators.rating_settings import RatingSettings
 from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import cache_root, cached_folder, content_hash
 
-FIT_FORMAT = 9
+FIT_FORMAT = 10
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
 
 
@@ -42,6 +43,9 @@ class WorldSettings(Settings):
     """The attraction model."""
     calibration: CalibrationSettings = CalibrationSettings()
     """What the log is asked about how its users change."""
+    selection: selection_treatment.Treatment = "correlation"
+    """What is done about people rating what they chose. none; weights: inverse propensities; correlation: what moved a click
+    and lifted the rating after it, as far as logged exposures tell, is taken out (without exposures it does nothing)."""
     members: int = Field(4, ge=1, le=32)
     """M: members of the truth; policies train in some and are evaluated in others."""
     novelty: bool = True
@@ -86,6 +90,7 @@ def build_world(
     agent_settings = settings.model_copy(update={"rating": rating})
     response, agent_report = fit_response(known, vectors, agent_settings, 1, child_seed(seed, "agent"))
     report = {"log": _log_report(log, len(early)), "truth": truth_report, "agent": agent_report}
+    selection = report[selection_treatment.REPORT_KEY] = truth_report.pop(selection_treatment.REPORT_KEY, {})
     if settings.calibration.enabled:
         told = calibrate(log, item_vector, settings.calibration, child_seed(seed, "calibration"))
         report[REPORT_KEY] = told.to_json()
@@ -103,6 +108,7 @@ def build_world(
         user_text=log.user_text,
         item_text=log.item_text,
         attraction_known=usable_exposures(log),
+        click_rating_correlation=selection_treatment.correlation_used(selection),
         report=report,
     )
 
@@ -153,10 +159,6 @@ def fit_response(
     Returns:
         The tables of M members, and the reports of both fits.
     """
-    rating: RatingFit | None = None
-    if log.scale.kind != "click":
-        rows = RatingRows(log.user, log.item, log.rating)
-        rating = fit_rating(rows, *vectors, log.scale, settings.rating, members, child_seed(seed, "rating"))
     shown = log.exposures
     if shown is not None and usable_exposures(log):
         source = exposure_rows(shown, settings.attraction.largest_weight)
@@ -166,7 +168,12 @@ def fit_response(
         source, *vectors, settings.attraction, members, child_seed(seed, "attraction")
     )
     report: dict[str, Any] = {"attraction": attraction.report}
-    if rating is not None:
+    rating: RatingFit | None = None
+    if log.scale.kind != "click":
+        rating, report[selection_treatment.REPORT_KEY] = selection_treatment.fit_treated(
+            log, vectors, settings.rating, attraction, settings.attraction, settings.selection, members,
+            child_seed(seed, "rating"),
+        )  # fmt: skip
         report["rating"] = rating.report
     novelty = fit_novelty(log, attraction) if as_of_its_end and source.shown else None
     if novelty is not None:

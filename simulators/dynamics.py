@@ -50,8 +50,8 @@ class DynamicsSettings(Settings):
     """Standard deviation of the per-episode normal effect on the logit of leaving."""
     leaving: bool = True
     """Whether users leave before the horizon at all."""
-    click_rating_correlation: float = Field(0.0, gt=-1, lt=1)
-    """rho: correlation of the latent errors of click and rating. 0 unless a log can tell."""
+    click_rating_correlation: float | None = Field(None, gt=-1, lt=1)
+    """rho: correlation of the latent errors of click and rating. None: as the log's exposures tell, else 0."""
     popularity_share: float | None = Field(None, ge=0, le=1)
     """Share of an item's log-popularity that is attraction and not exposure. None: 1 where the log has exposures, else 0.5
     (a named assumption)."""

@@ -119,7 +119,9 @@ def prepare_parameters(world: World, weights: tuple[float, float], fold_in: floa
     p[st.P_SAT_RATE], p[st.P_SAT_START] = d.satisfaction_rate, d.satisfaction_start
     p[st.P_LEAVE_BASE], p[st.P_LEAVE_DISSATISFACTION] = d.leave_base, d.leave_dissatisfaction
     p[st.P_LEAVE_BOREDOM], p[st.P_LEAVE_STEP] = d.leave_boredom, d.leave_step
-    p[st.P_FRAILTY], p[st.P_RHO] = d.frailty, d.click_rating_correlation
+    p[st.P_FRAILTY], p[st.P_RHO] = d.frailty, d.click_rating_correlation or 0.0
+    if d.click_rating_correlation is None:
+        p[st.P_RHO] = world.click_rating_correlation
     base = assumptions(world)[1] or ASSUMED_CLICK_RATE
     p[st.P_NO_CLICK] = math.log(max(d.no_click_weight, 1e-30) * base / (1 - base))
     p[st.P_W_CLICK], p[st.P_W_RATING] = weights

@@ -43,6 +43,8 @@ class World:
         user_text, item_text: the texts, for rendering.
         attraction_known: whether the attraction was learnt from what was shown (or is a truth), so that its base rate and
             the items' popularity need no assumption.
+        click_rating_correlation: correlation of the errors of click and rating that exposures told, and that the tables are
+            corrected for; dynamics that name none take it.
         report: figures of the fit (held-out RMSE, ...), JSON-ready.
     """
 
@@ -59,6 +61,7 @@ class World:
     user_text: tuple[str, ...]
     item_text: tuple[str, ...]
     attraction_known: bool = False
+    click_rating_correlation: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,6 +99,7 @@ class World:
             repr(self.scale)
             + self.dynamics.fingerprint_text()
             + f"{self.truth.rating_width} {self.attraction_known}"
+            + (f" {self.click_rating_correlation}" if self.click_rating_correlation else "")
         )
 
     def users(self, split: str) -> IntArray:
@@ -163,6 +167,7 @@ class World:
             "user_text": list(self.user_text),
             "item_text": list(self.item_text),
             "attraction_known": self.attraction_known,
+            "click_rating_correlation": self.click_rating_correlation,
             "report": self.report,
         }
         write_json(folder / "world.json", meta)
@@ -209,6 +214,7 @@ class World:
                 user_text=tuple(meta["user_text"]),
                 item_text=tuple(meta["item_text"]),
                 attraction_known=meta["attraction_known"],
+                click_rating_correlation=float(meta.get("click_rating_correlation", 0.0)),
                 report=meta["report"],
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:

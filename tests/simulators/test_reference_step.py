@@ -201,7 +201,7 @@ class ReferenceUser:
         return clicked
 
     def rate(self, i, dull, key):
-        t, m, u, rho = self.w.truth, self.m, self.u, self.d.click_rating_correlation
+        t, m, u, rho = self.w.truth, self.m, self.u, self.d.click_rating_correlation or 0.0
         fr = t.rating_width
         eta = t.user_rating_bias[m, u] + t.item_rating_bias[m, i] + self.z[:fr] @ t.item[m, i, :fr]
         eta -= self.d.boredom_rating * dull
