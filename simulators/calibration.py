@@ -50,6 +50,8 @@ class Estimate:
     held_out: dict[str, Any] = field(default_factory=dict)
     placebo: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    refuted: bool = False
+    """Not identified, and what was measured leaves no room for the default: the effect is left out, value 0."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class Calibration:
         raise InputError(f"Unknown estimate {name!r}. {did_you_mean(name, [e.name for e in self.estimates])}")
 
     def dynamics(self, base: DynamicsSettings) -> DynamicsSettings:
-        """Return `base` with what was identified in its place, cut to the range that a setting allows."""
+        """Return `base` with what was identified, or refuted, in its place, cut to the range that a setting allows."""
         found = {
             e.name: _allowed(e.name, e.value)
             for e in self.estimates
-            if e.identified and e.name in DynamicsSettings.model_fields
+            if (e.identified or e.refuted) and e.name in DynamicsSettings.model_fields
         }
         return DynamicsSettings.model_validate({**base.model_dump(), **found})
 

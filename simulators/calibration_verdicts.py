@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,34 @@ def unknown(name: str, why: str, **more: Any) -> Estimate:
         source = "the attraction as fitted to the log"
     words = f"not identified: default used, source: {source}; {why}"
     return Estimate(name, value, math.nan, math.nan, False, words, **more)
+
+
+def unknown_or_refuted(name: str, why: str, size: Floats, more: Figures) -> Estimate:
+    """Return "not identified" with the default, or without the effect where the log leaves no room for the default.
+
+    An assumption is for what a log cannot tell. Where the whole interval of what was measured lies below the assumed
+    size, the log does tell that the effect is smaller; as it does not tell that there is one, it is left out.
+
+    Args:
+        name: a field of `DynamicsSettings`.
+        why: it is not identified.
+        size: (n,) draws of the size of the effect; of boredom, what one click on the same text takes (`_one_click`).
+        more: figures to keep.
+    """
+    default = float(getattr(DynamicsSettings(), name))
+    if name == "boredom":
+        default = float(_one_click(np.array([default]), np.array([DynamicsSettings().boredom_scale]))[0])
+    low, high = np.quantile(size, [0.025, 0.975])
+    found = unknown(name, why, **more)
+    if name == "examination_decay" or high >= default:
+        return found
+    words = f"not identified: left out, as [{low:.3g}, {high:.3g}] leaves no room for the default {default:.3g}; {why}"
+    return replace(found, value=0.0, words=words, refuted=True)
+
+
+def _one_click(boredom: Floats, scale: Floats) -> Floats:
+    """Return the logits that boredom takes off an item right after a click on the same text."""
+    return np.asarray(boredom * (1 - np.exp(-1 / scale)))
 
 
 def chain_verdict(
@@ -92,8 +121,11 @@ def chain_verdict(
                 more["placebo"]["shuffled_within_sessions"] = summary(placebo["within"].column(name))
         nothing = 1.0 if whole == "examination_decay" else 0.0
         reason = _reason(draws.column(whole), nothing, shuffled, gains.get(whole))
+        if reason and whole == name:
+            size = _one_click(found, draws.column("boredom_scale")) if name == "boredom" else found
+            return unknown_or_refuted(name, reason, size, more)
         if reason:
-            return unknown(name, reason if whole == name else f"{whole} is not identified", **more)
+            return unknown(name, f"{whole} is not identified", **more)
     return _shape(name, measured, more)
 
 
@@ -113,7 +145,7 @@ def leaving_verdict(
     if whole == name:
         reason = _reason(draws, 0.0, placebos.get(name), gains.get(name))
         if reason:
-            return unknown(name, reason, **more)
+            return unknown_or_refuted(name, reason, draws, more)
     return _shape(name, more["measured"], more)
 
 

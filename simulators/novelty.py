@@ -174,8 +174,8 @@ def fit_novelty(log: InteractionLog, fit: AttractionFit) -> Novelty | None:
     }
     if chance >= SIGNIFICANCE:
         return Novelty(np.zeros(log.num_items), report)
-    mean = np.bincount(item, weight * np.append(0.0, curve)[step], log.num_items)
-    mean /= np.maximum(np.bincount(item, weight, log.num_items), 1e-12)
+    total = np.bincount(item, weight * np.append(0.0, curve)[step], log.num_items)
+    mean = total / np.maximum(np.bincount(item, weight, log.num_items), 1e-12)
     last = curve[np.searchsorted(edges, float(time.max()) - np.where(late, first, 0.0), side="right")]
     return Novelty(np.where(late, last - mean, 0.0), report)
 
