@@ -48,8 +48,13 @@ def run(
         estimates += [unknown(name, why) for name in (*CLICK_EFFECTS, *LEAVING)]
         estimates += consumption_estimates(log, order, seed)
     else:
-        estimates, more = _from_exposures(log, item_vector, settings, seed, order.why)
-        facts |= more
+        try:
+            estimates, more = _from_exposures(log, item_vector, settings, seed, order.why)
+            facts |= more
+        except np.linalg.LinAlgError:
+            # A handful of slates can leave the posterior without a peak; a world does not fail for that.
+            few = f"{len(shown)} shown rows are too few: the effects have no likeliest value"
+            estimates = [unknown(name, few) for name in (*SHOWN_EFFECTS, *CLICK_EFFECTS, *LEAVING)]
     estimates += [unknown(name, why) for name, why in NOT_ASKED.items()]
     return Calibration(tuple(settle_shapes(estimates)), facts)
 
