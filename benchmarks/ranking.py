@@ -1,6 +1,6 @@
 """Does a world rank policies as the truth does? Twenty policies in `foreign` truths and in worlds fitted to their logs.
 
-    python benchmarks/ranking.py                               # seeds 0..9, all worlds: half an hour on one core
+    python benchmarks/ranking.py                               # seeds 0..9, all worlds: two hours on one core
     python benchmarks/ranking.py --seeds 100 101 --worlds fitted strong
 
 The truth lies outside the simulator's family (`recworld.logs.foreign`). Each log (400 users, 500 items, about 110,000
@@ -10,9 +10,10 @@ the same candidates and its own luck. Policies and rules: `ranking_policies.py`,
 Worlds, all from the same log:
 
 * fitted: `build_world`, with what its log told of the dynamics in the place of the preset `strong`: what a user gets;
-* strong, static: the same fit, with the preset's assumptions, and with none;
+* not as of the end: the same, but items as attractive as on the average of the log (`novelty` off);
+* strong, static: the fit with the preset's assumptions, and with none;
 * matrix factorisation: ids alone (no text, no implicit sets), positions unknown, nothing changes a user;
-* popularity: an item's click rate and mean rating as fitted, no user differs from another, nothing changes a user.
+* popularity: the item biases of the same, no user differs from another, nothing changes a user.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ranking_policies import LAYOUT, LEVEL, POLICIES, REPORTED_SEEDS
 
-from recworld.agents.episodes import MAX_ENVS, episode_env, play
+from recworld.agents.episodes import MAX_ENVS, episode_env
 from recworld.encoders import EncoderSettings, encode_log
 from recworld.evaluation.outside import ForeignPeople, OutsideEnv
 from recworld.evaluation.ranking import MEASURES, PolicyValues, bootstrap_interval, ranking_agreement
@@ -43,11 +44,13 @@ from recworld.seeding import child_seed
 from recworld.simulators.attraction_settings import AttractionSettings
 from recworld.simulators.build import WorldSettings, cached_world, fit_response
 from recworld.simulators.calibration import fitted_dynamics
+from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings, dynamics_preset
 from recworld.simulators.rating_settings import RatingSettings
+from recworld.simulators.tables import ResponseTables
 from recworld.simulators.world import World
 
-WORLDS = ("fitted", "strong", "static", "matrix factorisation", "popularity")
+WORLDS = ("fitted", "not as of the end", "strong", "static", "matrix factorisation", "popularity")
 VALUES = ("clicks", "liking")
 """Of a session: number of clicks; sum of the normalised ratings of what was clicked."""
 PLAIN = DynamicsSettings.model_validate({**dynamics_preset("static").model_dump(), "examination_decay": 1.0})
@@ -57,26 +60,31 @@ Tables = dict[str, dict[str, Any]]
 def build(log: InteractionLog, encoder: str, seed: int, kinds: Sequence[str]) -> dict[str, World]:
     """Return the worlds of a log by name; their agent sides are one and the same."""
     text = encode_log(log, EncoderSettings(kind=encoder))
-    settings = WorldSettings(
-        rating=RatingSettings(threads=1), attraction=AttractionSettings(threads=1, largest_weight=1.0)
-    )
+    settings = WorldSettings(rating=RatingSettings(threads=1), attraction=AttractionSettings(threads=1))
     ours = cached_world(log, text.user, text.item, settings, dynamics_preset("strong"), seed)
+    told = fitted_dynamics(ours)
     worlds = {}
     for kind in kinds:
         if kind == "fitted":
-            worlds[kind] = ours.with_dynamics(fitted_dynamics(ours))
+            worlds[kind] = ours.with_dynamics(told)
+        elif kind == "not as of the end":
+            still = settings.model_copy(
+                update={"novelty": False, "calibration": CalibrationSettings(enabled=False)}
+            )
+            other = cached_world(log, text.user, text.item, still, told, seed)
+            worlds[kind] = replace(ours, truth=other.truth, dynamics=told)
         elif kind in ("strong", "static"):
             worlds[kind] = ours.with_dynamics(dynamics_preset(kind))
-        elif kind == "popularity":
-            worlds[kind] = replace(ours, truth=without_people(ours), dynamics=PLAIN)
-        else:
-            worlds[kind] = replace(ours, truth=factorised(log, settings, seed), dynamics=PLAIN)
-    return worlds
+    if rest := [kind for kind in kinds if kind not in worlds]:
+        plain = factorised(log, settings, seed)
+        for kind in rest:
+            truth = plain if kind == "matrix factorisation" else without_people(plain)
+            worlds[kind] = replace(ours, truth=truth, dynamics=PLAIN)
+    return {kind: worlds[kind] for kind in kinds}
 
 
-def without_people(world: World) -> Any:
-    """Return the truth's tables with every user at the mean: an item is as popular as it is, for everybody."""
-    truth = world.truth
+def without_people(truth: ResponseTables) -> ResponseTables:
+    """Return the tables with every user at the mean: an item is as popular as it is, for everybody."""
     mean = {
         name: np.broadcast_to(getattr(truth, name).mean(1, keepdims=True), getattr(truth, name).shape).copy()
         for name in ("user_rating_bias", "user_attraction_bias", "user_shift", "user_scale", "user_sigma")
@@ -84,7 +92,7 @@ def without_people(world: World) -> Any:
     return replace(truth, taste=np.zeros_like(truth.taste), **mean)
 
 
-def factorised(log: InteractionLog, settings: WorldSettings, seed: int) -> Any:
+def factorised(log: InteractionLog, settings: WorldSettings, seed: int) -> ResponseTables:
     """Return response tables of matrix factorisation on ids: no text, no implicit sets, all positions alike."""
     shown = log.exposures
     plain = replace(log, exposures=replace(shown, position=np.zeros_like(shown.position)) if shown else None)
@@ -93,6 +101,7 @@ def factorised(log: InteractionLog, settings: WorldSettings, seed: int) -> Any:
         update={
             "rating": settings.rating.model_copy(update={"text_rank": 0, "implicit_rank": 0}),
             "attraction": settings.attraction.model_copy(update={"text_rank": 0}),
+            "selection": "none",
         }
     )
     return fit_response(plain, nothing, chosen, settings.members, child_seed(seed, "factorised"))[0]
@@ -100,31 +109,46 @@ def factorised(log: InteractionLog, settings: WorldSettings, seed: int) -> Any:
 
 def measure(env: Any, rounds: int, seed: int, policies: Mapping[str, Any], label: str) -> Tables:
     """Return per value and policy each user's mean over `rounds` sessions, (U,)."""
-    users = np.arange(env.world.num_users)
-    streams = np.arange(len(users) * rounds)
-    found: Tables = {name: {} for name in VALUES}
+    users = env.world.num_users
+    found: Tables = {name: {} for name in (*VALUES, "steps")}
     for name, make in track(list(policies.items()), f"Playing in {label}", unit="policies"):
-        run = play(make(env, seed=0), env, np.tile(users, rounds), seed=seed, streams=streams)
-        liking = (env.world.scale.normalise(run.rating) * run.has_rating).sum((0, 2))
-        for value, each in (("clicks", run.returns()), ("liking", liking)):
-            found[value][name] = each.reshape(rounds, -1).mean(0)
-        found.setdefault("steps", {})[name] = run.active.sum(0).reshape(rounds, -1).mean(0)
+        agent, parts = make(env, seed=0), []
+        for start in range(0, users * rounds, env.num_envs):
+            stream = np.arange(start, start + env.num_envs)
+            parts.append(sessions(agent, env, stream, stream % users, seed))
+        table = np.concatenate(parts, 1)[:, : users * rounds].reshape(3, rounds, users).mean(1)
+        for value, row in zip(found, table, strict=True):
+            found[value][name] = row
     return found
 
 
-def one_truth(seed: int, encoder: str, kinds: Sequence[str], rounds: int) -> dict[str, Tables]:
+def sessions(agent: Any, env: Any, stream: Any, user: Any, seed: int) -> Any:
+    """Return clicks, liking and steps of one session of each row, (3, N); agents are asked about those who are there."""
+    observation, _ = env.reset(seed=seed, options={"stream": stream, "user": user, "episode": 0})
+    total, active = np.zeros((3, env.num_envs)), np.ones(env.num_envs, np.bool_)
+    while active.any():
+        action = np.zeros((env.num_envs, env.slate_size), np.int64)
+        action[active] = agent.act({name: array[active] for name, array in observation.items()})
+        observation, reward, terminated, truncated, info = env.step(action)
+        liking = (env.world.scale.normalise(info["rating"]) * info["has_rating"]).sum(1)
+        total += np.stack([reward, liking, np.ones(env.num_envs)]) * active
+        active &= ~(terminated | truncated)
+    return total
+
+
+def one_truth(seed: int, encoder: str, kinds: Sequence[str], rounds: tuple[int, int]) -> dict[str, Tables]:
     """Return the values of all policies in the truth of a seed and in its worlds."""
     settings = LogSettings()
     log, truth = foreign(settings, seed), foreign_truth(settings.synthetic, seed)
     worlds = build(log, encoder, seed, kinds)
-    rows = min(MAX_ENVS, log.num_users * rounds)
+    rows = min(MAX_ENVS, log.num_users * min(rounds))
     some = next(iter(worlds.values()))
     end = float(np.max(log.time))  # type: ignore[arg-type]
     outside = OutsideEnv(rows, world=some, users="all", people=ForeignPeople(truth, end), **LAYOUT)
-    found = {"truth": measure(outside, rounds, child_seed(seed, "truth"), POLICIES, f"truth {seed}")}
+    found = {"truth": measure(outside, rounds[0], child_seed(seed, "truth"), POLICIES, f"truth {seed}")}
     for kind, world in worlds.items():
         env = episode_env(world, LAYOUT, users="all", num_users=rows)
-        found[kind] = measure(env, rounds, child_seed(seed, "world"), POLICIES, f"{kind} {seed}")
+        found[kind] = measure(env, rounds[1], child_seed(seed, "world"), POLICIES, f"{kind} {seed}")
     return found
 
 
@@ -197,7 +221,7 @@ def main() -> None:
     options = parser.parse_args()
     began, found = time.perf_counter(), []
     for seed in options.seeds:
-        found.append(one_truth(seed, options.encoder, options.worlds, options.rounds))
+        found.append(one_truth(seed, options.encoder, options.worlds, tuple(options.rounds)))
         say(f"Seed {seed} done after {time.perf_counter() - began:.0f} s.")
     tables = {value: table(found, value) for value in VALUES}
     for value in (*VALUES, "steps"):
@@ -212,7 +236,13 @@ def main() -> None:
             }
             for one in found
         ]
-        kept = {"seeds": options.seeds, "encoder": options.encoder, "agreement": tables, "values": means}
+        kept = {
+            "seeds": options.seeds,
+            "encoder": options.encoder,
+            "rounds": options.rounds,
+            "agreement": tables,
+            "values": means,
+        }
         Path(options.output).write_text(json.dumps(kept, indent=1) + "\n")
 
 

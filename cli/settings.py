@@ -94,7 +94,7 @@ class WorldSource(Settings):
     """What a world is made from."""
 
     dataset: str = "ml-100k"
-    """Log: ml-100k, wellspecified, foreign, a CSV or Parquet file, or a folder of such files."""
+    """Log: ml-100k, coat (with data.path), wellspecified, foreign, a CSV or Parquet file, or a folder of such files."""
     seed: int = Field(0, ge=0, lt=2**31)
     """The one seed of everything random."""
     device: str | None = None

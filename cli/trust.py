@@ -8,6 +8,7 @@ import numpy as np
 
 from recworld.logs.log import InteractionLog
 from recworld.seeding import generator
+from recworld.simulators.calibration import REPORT_KEY, Calibration
 
 FOLDS = 4
 DAMPING = 5.0
@@ -61,4 +62,6 @@ def trust_lines(report: dict[str, Any], bias: float | None = None) -> list[str]:
             told.append(f"what is taken up: AUC {clicks['auc']:.3f}{beside}")
         if told:
             lines.append(f"{who}, held out: {'; '.join(told)}")
+    if REPORT_KEY in report:
+        lines.append(f"how users change: {Calibration.from_json(report[REPORT_KEY]).summary()}")
     return lines

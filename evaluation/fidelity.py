@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,11 +27,18 @@ from recworld.evaluation.fidelity_result import FidelityReport
 from recworld.evaluation.fidelity_sensitivity import RANGES, default_of, sensitivity
 from recworld.evaluation.fidelity_sessions import SessionPairs, drawn_pairs, replayed_pairs, session_lines
 from recworld.evaluation.fidelity_splits import SPLITS, TITLES, Split, make_split
-from recworld.evaluation.fidelity_told import calibration_lines, contradicted, selection_lines, told
+from recworld.evaluation.fidelity_told import (
+    SELECTION,
+    calibration_lines,
+    contradicted,
+    selection_lines,
+    told,
+)
 from recworld.logs.log import InteractionLog
 from recworld.progress import say
 from recworld.seeding import child_seed, generator
 from recworld.simulators.build import FIT_FORMAT, WorldSettings, fit_response, usable_exposures
+from recworld.simulators.selection_treatment import correlation_used
 from recworld.simulators.tables import ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import (
@@ -43,11 +51,15 @@ from recworld.storage import (
     write_json,
 )
 
-Fit = Callable[[InteractionLog, int, int], ResponseTables]
-"""Fits M members to a part of a log: (log, members, seed) -> tables."""
+Fitted = tuple[ResponseTables, dict[str, Any]]
+"""Tables of M members, and what the fit tells of selection."""
+Fit = Callable[[Split, int, int], Fitted]
+"""Fits M members to the training part of a split: (split, members, seed)."""
 
 MOST_ROWS = 400_000
 """Rows of the log that the report fits to; of a larger log, whole users are drawn."""
+FORMAT = 1
+"""Raised whenever a fit to a part is kept in another form."""
 COLD_MEMBERS = 2
 """Members that are fitted to the temporal and cold splits."""
 
@@ -70,7 +82,8 @@ def fidelity_report(
         kind: full: four splits, every assumption, two-sample classifiers; the model is fitted four times more. Quick: random
             rows only, one member, the main assumptions, no classifier.
         seed: the same seed gives the same report.
-        fit: what fits a part of the log; that of `settings` by default. A known truth is judged by handing its tables out.
+        fit: what fits a part of the log; that of `settings` by default. A known truth is judged by handing out its tables
+            and an empty report.
 
     Raises:
         InputError: the log is not that of the world.
@@ -99,14 +112,14 @@ class _Builder:
     def build(self) -> FidelityReport:
         log = _smaller(self.log, self.seed)
         reliability: dict[str, Any] = {}
-        tables: dict[str, ResponseTables] = {}
+        tables: dict[str, Fitted] = {}
         splits: dict[str, Split | str] = {}
         for name in SPLITS if self.kind == "full" else SPLITS[:1]:
             self._group("accuracy", partial(self._accuracy, name, log, splits, tables, reliability))
         self.curves["reliability"] = [{"title": title, **curve} for title, curve in reliability.items()]
         self.curves["accuracy"] = _accuracy_table(self.lines)
         split = splits.get("random", "the log could not be split")
-        fitted = replace(self.world, truth=tables["random"]) if "random" in tables else None
+        fitted = _refitted(self.world, tables["random"]) if "random" in tables else None
         self._replays(log, split, fitted)
         self._group("sensitivity", self._sensitivity)
         self._group("calibration", lambda: calibration_lines(self.world.report, self.world.dynamics))
@@ -134,7 +147,7 @@ class _Builder:
             )
 
     def _accuracy(
-        self, name: str, log: InteractionLog, splits: dict[str, Split | str], tables: dict[str, ResponseTables],
+        self, name: str, log: InteractionLog, splits: dict[str, Split | str], tables: dict[str, Fitted],
         reliability: dict[str, Any],
     ) -> list[Line]:  # fmt: skip
         split = splits[name] = make_split(log, name, self.seed)
@@ -146,8 +159,8 @@ class _Builder:
         elif name != "random":
             members = min(members, COLD_MEMBERS)
         say(f"  fidelity: fitting without {TITLES[name]} ({len(split.train):,} rows)")
-        tables[name] = self.fit(split.train, members, child_seed(self.seed, "fit", name))
-        found = accuracy(split, log, Responses(self.world, tables[name]), self.seed)
+        tables[name] = self.fit(split, members, child_seed(self.seed, "fit", name))
+        found = accuracy(split, log, Responses(_refitted(self.world, tables[name])), self.seed)
         reliability |= {f"{what}, {TITLES[name]}": curve for what, curve in found.curves.items()}
         return found.lines
 
@@ -245,27 +258,39 @@ def _smaller(log: InteractionLog, seed: int) -> InteractionLog:
     return replace(kept, exposures=take(log.exposures, np.isin(log.exposures.user, users)))
 
 
+def _refitted(world: World, fitted: Fitted) -> World:
+    """Return the world with tables that were fitted to a part of its log."""
+    tables, told_of_selection = fitted
+    return replace(
+        world,
+        truth=tables,
+        click_rating_correlation=correlation_used(told_of_selection),
+        report=world.report | {SELECTION: told_of_selection},
+    )
+
+
 def _cached_fit(world: World, settings: WorldSettings) -> Fit:
     """Return what fits a part of the log as the world was fitted; a part that was fitted before is read from the cache."""
     vectors = (world.user_vector, world.item_vector)
 
-    def fit(log: InteractionLog, members: int, seed: int) -> ResponseTables:
+    def fit(split: Split, members: int, seed: int) -> Fitted:
+        # Only what follows the training part is to be met as its end left it.
+        latest = settings.novelty and split.name == "temporal"
         key = content_hash(
-            f"fidelity {FIT_FORMAT}",
-            log.fingerprint,
-            *vectors,
-            settings.fingerprint_text(),
-            f"{members} {seed}",
-        )
+            f"fidelity {FIT_FORMAT} {FORMAT}", split.train.fingerprint, *vectors, settings.fingerprint_text(),
+            f"{members} {seed} {latest}",
+        )  # fmt: skip
 
-        def fill(folder: Any) -> None:
-            tables, _ = fit_response(log, vectors, settings, members, seed)
+        def fill(folder: Path) -> None:
+            tables, report = fit_response(split.train, vectors, settings, members, seed, latest)
             write_arrays(folder / "tables.safetensors", tables.arrays())
-            write_json(folder / "tables.json", {"rating_width": tables.rating_width})
+            kept = {"rating_width": tables.rating_width, SELECTION: report.get(SELECTION, {})}
+            write_json(folder / "tables.json", kept)
 
         folder = cached_folder(cache_root() / "fidelity" / key, fill)
-        width = int(read_json(folder / "tables.json")["rating_width"])
-        return ResponseTables(**read_arrays(folder / "tables.safetensors"), rating_width=width)
+        kept = read_json(folder / "tables.json")
+        arrays = read_arrays(folder / "tables.safetensors")
+        return ResponseTables(**arrays, rating_width=int(kept["rating_width"])), kept[SELECTION]
 
     return fit
 

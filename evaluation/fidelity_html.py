@@ -66,6 +66,7 @@ b.good { color: var(--good); } b.fair { color: var(--fair); } b.poor { color: va
   body { font-size: 15px; padding-top: 1rem; }
   .row { grid-template-columns: 5.4rem minmax(0, 1fr); } .row .number { grid-column: 1 / -1; text-align: left; }
   .row .number > * { display: inline-block; margin-right: .8rem; } svg.scale { max-width: 14rem; }
+  figure { overflow-x: auto; } figure img { min-width: 44rem; } figure.narrow img { min-width: 0; }
 }
 @media print { body { max-width: none; font-size: 10pt; } .badge, .head { print-color-adjust: exact;
   -webkit-print-color-adjust: exact; } h2 { break-after: avoid; } }

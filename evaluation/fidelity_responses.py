@@ -14,7 +14,7 @@ from recworld.simulators.ordinal import OrdinalLink
 from recworld.simulators.prepare import assumptions, solve_intercept
 from recworld.simulators.rating import RatingRows
 from recworld.simulators.rating_report import fit_biases
-from recworld.simulators.tables import ResponseTables
+from recworld.simulators.selection_treatment import REPORT_KEY, tables_as_rated
 from recworld.simulators.world import World
 
 Floats = npt.NDArray[np.float64]
@@ -25,19 +25,21 @@ class Responses:
     """What M members predict, from the tables alone.
 
     Args:
-        world: its scale and its assumptions of base rate and popularity are used.
-        tables: M members.
+        world: its truth, its scale, and its assumptions of base rate and popularity.
     """
 
-    def __init__(self, world: World, tables: ResponseTables) -> None:
-        self.tables, self.scale = tables, world.scale
+    def __init__(self, world: World) -> None:
+        self.tables, self.scale = world.truth, world.scale
+        # What is held out was chosen to be rated, as what was fitted was.
+        self._rated = tables_as_rated(world.truth, world.report.get(REPORT_KEY, {}))
         share, rate = assumptions(world)
         self._share, self._decay = share, world.dynamics.examination_decay
-        self._shift = np.zeros(tables.num_members) if rate is None else solve_intercept(tables, share, rate)
-        self._observe = [self._observation(m) for m in range(tables.num_members)]
+        members = self.tables.num_members
+        self._shift = np.zeros(members) if rate is None else solve_intercept(self.tables, share, rate)
+        self._observe = [self._observation(m) for m in range(members)]
 
     def _observation(self, member: int) -> ObservationModel:
-        t = self.tables
+        t = self._rated
         link = OrdinalLink(
             t.thresholds[member].astype(np.float64),
             t.user_shift[member].astype(np.float64),
@@ -46,7 +48,7 @@ class Responses:
         return ObservationModel(self.scale, link, t.user_sigma[member].astype(np.float64))
 
     def _eta(self, user: Users, item: Users, member: int) -> Floats:
-        t, width = self.tables, self.tables.rating_width
+        t, width = self._rated, self._rated.rating_width
         own = np.einsum(
             "nf,nf->n", t.taste[member, user, :width], t.item[member, item, :width], dtype=np.float64
         )

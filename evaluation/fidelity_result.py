@@ -133,13 +133,20 @@ class FidelityReport:
         ]
 
     def text(self) -> list[str]:
-        """Return the report for a terminal: the summary, then one line each."""
+        """Return the report for a terminal: the summary, then one line each; what is assumed for one reason is one line."""
         found = self.summary
         out = [f"Fidelity of {self.name}: {found.level}. {found.headline}"]
         for title in GROUPS.items():
             lines = self.group(title[0])
             if lines:
-                out += ["", title[1], *(f"  {_terminal(line)}" for line in lines)]
+                told = [line for line in lines if title[0] != "calibration" or line.level != "unknown"]
+                same = _sentences([line for line in lines if line not in told])
+                out += [
+                    "",
+                    title[1],
+                    *(f"  {_terminal(line)}" for line in told),
+                    *(f"  [assumed] {one}" for one in same),
+                ]
         return out
 
     def to_json(self) -> dict[str, Any]:

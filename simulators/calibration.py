@@ -108,6 +108,19 @@ class Calibration:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"This is no calibration: {type(error).__name__} {error}.") from error
 
+    def summary(self) -> str:
+        """Return in one line which settings of the dynamics the log told, and which stay assumed."""
+        asked = [e for e in self.estimates if e.name in DynamicsSettings.model_fields]
+        told = [f"{e.name} {e.value:.3g} [{e.low:.3g}, {e.high:.3g}]" for e in asked if e.identified]
+        out = [e.name for e in asked if e.refuted]
+        rest = [e.name for e in asked if not e.identified and not e.refuted]
+        parts = [f"the log tells {', '.join(told) or 'nothing'}"]
+        if out:
+            parts.append(f"leaves no room for {', '.join(out)}")
+        if rest:
+            parts.append(f"not identified, as assumed: {', '.join(rest)}")
+        return "; ".join(parts)
+
     def lines(self) -> list[str]:
         """Return the answers for people, one line each."""
         return [f"{e.name}: {_number(e)}{e.words}" for e in self.estimates]

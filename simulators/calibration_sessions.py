@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 USUAL_GAP = 1800.0
 """Half an hour of silence ends a session: the convention of web analytics, used where the gaps have one hump only."""
 _APART = np.log(8.0)  # log gaps of two humps differ at least so much, or they are one
-_MOST_GAPS = 50_000
+_MOST_GAPS = 10_000
 
 
 @dataclass(frozen=True)

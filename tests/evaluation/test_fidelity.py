@@ -192,9 +192,9 @@ def test_nothing_that_is_held_out_is_in_the_training_part(name: str, log: Intera
         assert not np.isin(np.unique(shown.session), np.unique(whole.session[split.shown])).any()
 
 
-def as_is(world: World) -> Callable[[InteractionLog, int, int], ResponseTables]:
+def as_is(world: World) -> Callable[[Split, int, int], tuple[ResponseTables, dict[str, Any]]]:
     """Return a fit that hands out the world's own truth."""
-    return lambda log, members, seed: world.truth
+    return lambda split, members, seed: (world.truth, {})
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_every_kind_of_log_gets_an_answer(kind: str, users: int, each: int, time
 
 
 def test_a_group_that_fails_leaves_a_line_and_the_others(truth: World, log: InteractionLog) -> None:
-    def broken(part: InteractionLog, members: int, seed: int) -> ResponseTables:
+    def broken(split: Split, members: int, seed: int) -> tuple[ResponseTables, dict[str, Any]]:
         raise RuntimeError("the fit broke")
 
     small = replace(truth, splits={name: users[:20] for name, users in truth.splits.items()})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from recworld.cli.settings import DynamicsChoice
+from recworld.cli.trust import trust_lines
 from recworld.envs import RecVectorEnv
 from recworld.errors import InputError
 from recworld.logs.log import InteractionLog, RatingScale
@@ -74,6 +75,17 @@ def test_fitted_dynamics_take_what_was_identified_and_keep_to_the_range():
     assert 0.99 < found.boredom_memory < 1.0
     changed = {n for n in type(base).model_fields if getattr(found, n) != getattr(base, n)}
     assert changed == {"boredom", "leave_step", "boredom_memory"}
+
+
+def test_one_line_says_what_was_told_and_what_is_assumed():
+    out = replace(unknown("leave_step", "hardly"), value=0.0, refuted=True)
+    told = answers(known("boredom", 2.5), known("session_gap", 60.0), out, unknown("taste_rate", "no order"))
+    assert told.summary() == (
+        "the log tells boredom 2.5 [2.4, 2.6]; leaves no room for leave_step; not identified, as assumed: taste_rate"
+    )
+    assert trust_lines({"calibration": told.to_json()}) == [f"how users change: {told.summary()}"]
+    assert answers(unknown("boredom", "no")).summary().startswith("the log tells nothing; not identified")
+    assert told.dynamics(DynamicsSettings()).leave_step == 0.0
 
 
 def test_the_preset_fitted_is_a_worlds_own():
