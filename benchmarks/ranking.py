@@ -215,7 +215,12 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--encoder", default="bert", choices=("bert", "tfidf"))
     parser.add_argument(
-        "--rounds", type=int, default=40, help="sessions of each user, in truth and world each"
+        "--rounds",
+        type=int,
+        nargs=2,
+        default=[40, 20],
+        metavar=("TRUTH", "WORLD"),
+        help="sessions of each user in the truth, and in each world",
     )
     parser.add_argument("--output", help="a JSON file to write")
     options = parser.parse_args()

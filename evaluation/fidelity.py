@@ -37,6 +37,7 @@ from recworld.evaluation.fidelity_told import (
 from recworld.logs.log import InteractionLog
 from recworld.progress import say
 from recworld.seeding import child_seed, generator
+from recworld.simulators.anchor import sampled_slates
 from recworld.simulators.build import FIT_FORMAT, WorldSettings, fit_response, usable_exposures
 from recworld.simulators.selection_treatment import correlation_used
 from recworld.simulators.tables import ResponseTables
@@ -119,7 +120,9 @@ class _Builder:
         self.curves["reliability"] = [{"title": title, **curve} for title, curve in reliability.items()]
         self.curves["accuracy"] = _accuracy_table(self.lines)
         split = splits.get("random", "the log could not be split")
-        fitted = _refitted(self.world, tables["random"]) if "random" in tables else None
+        fitted = None
+        if "random" in tables and isinstance(split, Split):
+            fitted = _refitted(self.world, tables["random"], split)
         self._replays(log, split, fitted)
         self._group("sensitivity", self._sensitivity)
         self._group("calibration", lambda: calibration_lines(self.world.report, self.world.dynamics))
@@ -160,7 +163,8 @@ class _Builder:
             members = min(members, COLD_MEMBERS)
         say(f"  fidelity: fitting without {TITLES[name]} ({len(split.train):,} rows)")
         tables[name] = self.fit(split, members, child_seed(self.seed, "fit", name))
-        found = accuracy(split, log, Responses(_refitted(self.world, tables[name])), self.seed)
+        refitted = _refitted(self.world, tables[name], split)
+        found = accuracy(split, log, Responses(refitted), self.seed)
         reliability |= {f"{what}, {TITLES[name]}": curve for what, curve in found.curves.items()}
         return found.lines
 
@@ -258,12 +262,14 @@ def _smaller(log: InteractionLog, seed: int) -> InteractionLog:
     return replace(kept, exposures=take(log.exposures, np.isin(log.exposures.user, users)))
 
 
-def _refitted(world: World, fitted: Fitted) -> World:
-    """Return the world with tables that were fitted to a part of its log."""
+def _refitted(world: World, fitted: Fitted, split: Split) -> World:
+    """Return the world with tables that were fitted to the training part of a split, and anchored on its slates."""
     tables, told_of_selection = fitted
+    known = world.shown is not None and usable_exposures(split.train)
     return replace(
         world,
         truth=tables,
+        shown=sampled_slates(split.train, 0) if known else None,
         click_rating_correlation=correlation_used(told_of_selection),
         report=world.report | {SELECTION: told_of_selection},
     )

@@ -203,5 +203,5 @@ def rate_logged(world: World, user: Ints, item: Items, seed: int) -> npt.NDArray
         update={"examination": "position", "examination_decay": 1.0, "base_click_rate": None, "popularity_share": None,
                 "click_rating_correlation": 0.0}
     )  # fmt: skip
-    sure = replace(world, truth=certain, dynamics=dynamics, attraction_known=True)
+    sure = replace(world, truth=certain, dynamics=dynamics, attraction_known=True, shown=None)
     return replay(sure, user, item, seed, leaving=False).rating

@@ -17,6 +17,7 @@ from recworld.progress import say
 from recworld.seeding import child_seed
 from recworld.settings import Settings
 from recworld.simulators import selection_treatment
+from recworld.simulators.anchor import sampled_slates
 from recworld.simulators.attraction import AttractionFit, fit_attraction
 from recworld.simulators.attraction_rows import consumption_rows, exposure_rows
 from recworld.simulators.attraction_settings import AttractionSettings
@@ -30,7 +31,7 @@ from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import cache_root, cached_folder, content_hash
 
-FIT_FORMAT = 10
+FIT_FORMAT = 11
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
 
 
@@ -108,6 +109,7 @@ def build_world(
         user_text=log.user_text,
         item_text=log.item_text,
         attraction_known=usable_exposures(log),
+        shown=sampled_slates(log, child_seed(seed, "shown")) if usable_exposures(log) else None,
         click_rating_correlation=selection_treatment.correlation_used(selection),
         report=report,
     )

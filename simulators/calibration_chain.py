@@ -1,10 +1,13 @@
 """The joint chain: attraction, examination, boredom and drift of what was shown, drawn together.
 
-    P(click) = decay^k sigmoid(b_u + b_i + <c_u, d_i> - beta b(gamma, s0) + drift(alpha))
+    P(click) = decay^k sigmoid(b_u + b_i + <c_u, d_i> + delta x - beta b(gamma, s0) + drift(alpha))
 
 Boredom and drift regressed on an attraction that was estimated before would be confounded: what is left of the taste in
 the residual is what was clicked, and so what bores. Here factors and effects are drawn in turn, so that the uncertainty of
 one is in the interval of the other.
+
+x is what the logging policy made of the pair (`policy_scores`): a policy that knows more of a taste than the clicks tell
+puts what is liked at the top, and delta keeps that from passing for examination.
 
 One sweep: the effects given the attraction, by independence Metropolis on the exact likelihood (neither notice nor
 Pólya-Gamma weights enter it), proposed from one Newton step off a fixed point; then who noticed, the weights, and the
@@ -62,6 +65,12 @@ SPREAD = 0.05
 are, which the chance of being noticed then makes up for."""
 FREEDOM = 6.0
 """Degrees of freedom of the proposals."""
+ENOUGH_DRAWS = 50.0
+"""Independent draws of every effect after which a chain need not go on."""
+WALKS = 3
+"""Random steps of the shape of boredom in every other sweep."""
+POLICY_SPREAD = 1.0
+"""Prior: delta ~ Normal(0, 1), for scores of standard deviation 1."""
 RATE_PAIRS = 20_000
 """Random user-item pairs over which the base click rate of a draw is averaged."""
 
@@ -73,7 +82,7 @@ class Draws:
     Attributes:
         values: (draws, len(NAMES)) kept draws.
         accepted: share of accepted proposals.
-        base: (n,) mean logit before boredom and drift.
+        base: (n,) mean logit, the policy's part in it, before boredom and drift.
         bored: (n,) mean boredom.
     """
 
@@ -122,7 +131,7 @@ class JointChain:
             self.hold(name, value)
         if len(self._places) == 1:
             self.free[DECAY] = False
-        self._odd = False
+        self._odd, self._knows, self.delta = False, bool(table.score.any()), 0.0
         n = len(table)
         self.base, self.bored, self.drift = np.empty(n), np.zeros(n), np.zeros(n)
         self._slopes, self._work = np.ones((n, 6)), np.empty((3, n))
@@ -136,10 +145,19 @@ class JointChain:
         self.theta[places[0]] = self.reference[places[0]] = at
         self.free[places] = False
 
+    @property
+    def asked(self) -> list[int]:
+        """Places in `NAMES` of the effects that are free."""
+        free = {"boredom": BETA, "taste_rate": ALPHA, "examination_decay": DECAY}
+        return [
+            NAMES.index("shown_click_rate"),
+            *(NAMES.index(n) for n, place in free.items() if self.free[place]),
+        ]
+
     def step(self, search: bool = False) -> None:
         """Draw everything once; with `search`, the effects take one cautious Newton step instead."""
         table = self.table
-        predict_rows(table.user, table.item, self.users.vector, self.items.vector, self.base)
+        self._predict(table, self.base)
         self._taste, self._factor = balanced(self.users.vector[:, 1:], self.items.vector[:, 1:])
         if search:
             self._search()
@@ -157,23 +175,34 @@ class JointChain:
         self.items.sample_prior()
         self._draw_side(self.items, self.users.vector, weight, target)
 
-    def _draw_side(self, side: GibbsSide, other: Floats, weight: Floats, target: Floats) -> None:
-        """Draw beta with the side's vectors integrated out, then the vectors given it.
+    def _predict(self, table: SlateTable, out: Floats) -> None:
+        predict_rows(table.user, table.item, self.users.vector, self.items.vector, out)
+        out += self.delta * table.score
 
-        Boredom has a part that is constant in a user or an item, which a vector can take over: drawn in turn, they would
+    def _draw_side(self, side: GibbsSide, other: Floats, weight: Floats, target: Floats) -> None:
+        """Draw beta and delta with the side's vectors integrated out, then the vectors given them.
+
+        Both have a part that is constant in a user or an item, which a vector can take over: drawn in turn, they would
         move in small steps. Drift depends on the vectors themselves, so that its rate has to wait for the exact likelihood.
         """
-        order = side.order
-        if self.free[BETA]:
-            matrix, linear = np.zeros((1, 1)), np.zeros(1)
+        order, score = side.order, self.table.score
+        free = np.array([self.free[BETA], self._knows])
+        if free.any():
+            held = self.drift if free[0] else self.drift - self.theta[BETA] / self.theta[SCALE] * self.bored
+            rows = np.stack([-self.bored[order], score[order]], axis=1)[:, free]
+            matrix, linear = np.zeros((rows.shape[1],) * 2), np.zeros(rows.shape[1])
             collapse_side(
-                side.start, side.partner, (target - self.drift)[order], weight[order], -self.bored[order, None], other,
+                side.start, side.partner, (target - held)[order], weight[order], np.ascontiguousarray(rows), other,
                 side.features.values @ side.link, side.precision, matrix, linear,
             )  # fmt: skip
-            precision = matrix[0, 0] + BETA_SPREAD**-2
-            beta = linear[0] / precision + self.random.standard_normal() / np.sqrt(precision)
-            self.theta[BETA] = beta * self.theta[SCALE]
-        offset = self.drift - self.theta[BETA] / self.theta[SCALE] * self.bored
+            precision = matrix + np.diag(np.array([BETA_SPREAD, POLICY_SPREAD])[free] ** -2)
+            root = np.linalg.cholesky(np.linalg.inv(precision))
+            drawn = np.linalg.solve(precision, linear) + root @ self.random.standard_normal(len(linear))
+            if free[0]:
+                self.theta[BETA] = drawn[0] * self.theta[SCALE]
+            if free[1]:
+                self.delta = float(drawn[-1])
+        offset = self.drift + self.delta * score - self.theta[BETA] / self.theta[SCALE] * self.bored
         side.sample_vectors(weight, target - offset, other)
 
     def values(self) -> Floats:
@@ -189,7 +218,7 @@ class JointChain:
     def row_chances(self, table: SlateTable, pairs: Pairs) -> Floats:
         """Return the log-likelihood of each row of another table at the current draw, (n,)."""
         base, bored, drift, out = np.empty((4, len(table)))
-        predict_rows(table.user, table.item, self.users.vector, self.items.vector, base)
+        self._predict(table, base)
         t = self.theta
         boredom_rows(pairs.start, pairs.near, pairs.age, expit(t[MEMORY]), 1 / t[SCALE], bored)
         drift[:] = 0.0
@@ -245,16 +274,19 @@ class JointChain:
         shape = [MEMORY, SCALE]
         reference[shape], free[shape] = self.theta[shape], False
         self._independent(reference, free)
-        new = self.theta.copy()
-        step = self.random.choice([0.1, 0.6]) * self.random.standard_normal(2)
-        ratio = float(np.exp(step[1]))
+        for _ in range(WALKS):
+            self._walk()
+
+    def _walk(self) -> None:
+        """Move memory and scale of boredom by a random step, with either beta or its slope beta / s0 held where it is."""
+        new, step = self.theta.copy(), self.random.choice([0.1, 0.6]) * self.random.standard_normal(2)
+        moved = [SCALE, BETA] if self.random.random() < 0.5 else [SCALE]
         new[MEMORY] += step[0]
-        new[[SCALE, BETA]] *= ratio  # beta itself stays
+        new[moved] *= float(np.exp(step[1]))
         here = self._effects(self.theta, self.bored, self.drift)
         there = self._effects(new, self._work[0], self._work[1])
-        if (
-            np.log(self.random.random()) < there - here + 2 * step[1]
-        ):  # (beta / s0, 1 / s0) against (beta, log s0)
+        # In (beta / s0, 1 / s0), a step of log s0 stretches each coordinate that moves with it.
+        if np.log(self.random.random()) < there - here + len(moved) * step[1]:
             self._accept(new)
 
     def _independent(self, reference: Floats, free: npt.NDArray[np.bool_]) -> None:
@@ -326,21 +358,50 @@ class JointChain:
         return np.asarray(self.table.clicked | (self.random.random(len(e)) < unseen))
 
 
-def run_joint(chain: JointChain, burn_in: int, samples: int) -> Draws:
-    """Run a chain; the reference point of its proposals follows the draws in the burn-in, and stays from then on."""
-    kept = np.empty((samples, len(NAMES)))
+def run_joint(chain: JointChain, burn_in: int, samples: int, most: int = 0) -> Draws:
+    """Run a chain; the reference point of its proposals follows the draws in the burn-in, and stays from then on.
+
+    Args:
+        chain: the chain.
+        burn_in: iterations that are not kept.
+        samples: iterations that are kept.
+        most: where the draws of an effect are worth less than `ENOUGH_DRAWS` independent ones, as many more are made, up to
+            this number in all.
+    """
     base, bored = np.zeros(len(chain.table)), np.zeros(len(chain.table))
     for step in range(burn_in):
         chain.step(search=step < burn_in // 3)
         if step >= burn_in // 3:
             chain.reference = chain.reference + 0.05 * (chain.theta - chain.reference)
     chain.proposed = chain.accepted = 0
-    for step in range(samples):
-        chain.step()
-        kept[step] = chain.values()
-        base += chain.base / samples
-        bored += chain.bored / samples
-    return Draws(kept, chain.accepted / max(chain.proposed, 1), base, bored)
+    kept: list[Floats] = []
+    while True:
+        for _ in range(samples):
+            chain.step()
+            kept.append(chain.values())
+            base += chain.base
+            bored += chain.bored
+        values, count = np.array(kept), len(kept)
+        if count + samples > most or min(map(effective_draws, values.T[chain.asked])) >= ENOUGH_DRAWS:
+            return Draws(values, chain.accepted / max(chain.proposed, 1), base / count, bored / count)
+
+
+def effective_draws(draws: Floats) -> float:
+    """Return how many independent draws a chain is worth (Geyer 1992: pairs of autocorrelations, while positive)."""
+    away = draws - draws.mean()
+    if not away.any():
+        return 0.0
+    n = len(away)
+    power = np.abs(np.fft.rfft(away, 2 * n)) ** 2
+    auto = np.fft.irfft(power)[:n]
+    auto = auto / auto[0]
+    total = 1.0
+    for lag in range(1, n - 1, 2):
+        pair = auto[lag] + auto[lag + 1]
+        if pair < 0:
+            break
+        total += 2 * pair
+    return float(n / total)
 
 
 def balanced(user: Floats, item: Floats) -> tuple[Floats, Floats]:

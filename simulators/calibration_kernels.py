@@ -55,6 +55,16 @@ def write_pairs(
 
 
 @numba.njit(cache=True, nogil=True)
+def first_places(propensity: Floats, slate_start: Ints, out: Floats) -> None:
+    """Write each row's chance of the first place, from its chance at its own place given the rows before it."""
+    for slate in range(len(slate_start) - 1):
+        left = 1.0
+        for row in range(slate_start[slate], slate_start[slate + 1]):
+            out[row] = propensity[row] * left
+            left = max(left - out[row], 1e-9)
+
+
+@numba.njit(cache=True, nogil=True)
 def boredom_rows(start: Ints, near: Floats, age: Ints, memory: float, scale: float, out: Floats) -> None:
     """Write b = 1 - exp(-max(0, <v, s>) / s0) of each row, s = sum over earlier clicks of gamma^(age - 1) v."""
     power = np.empty(256)

@@ -2,9 +2,9 @@
 
     P(leave after slate t) = sigmoid(base + w (1 - satisfaction_t) + w_b boredom_t + w_t t + f),   f ~ Normal(0, frailty)
 
-The frailty is integrated out by Gauss-Hermite quadrature; the posterior under weak priors is drawn by Metropolis steps. A
-session that the end of the log or the horizon cut tells that the user stayed through its earlier slates, and nothing about
-the last one: cut is never left.
+The frailty is integrated out by Gauss-Hermite quadrature; the posterior under weak priors is drawn by Metropolis steps,
+which a grid over the size of the frailty proposes. A session that the end of the log or the horizon cut tells that the user
+stayed through its earlier slates, and nothing about the last one: cut is never left.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ PRIOR_MIDDLE = np.array([-3.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 PRIOR_SPREAD = np.array([5.0, 8.0, 5.0, 0.3, 1.0, np.inf])
 """Normal priors of the coordinates (frailty: half-normal); satisfaction_rate ~ Uniform(0, 1)."""
 NODES = 11
-THIN = 2
-"""Steps of the walk from one kept draw to the next."""
+GRID = tuple(0.25 * step for step in range(15))
+"""Frailties at which the posterior of the other coordinates is laid out; the prior leaves 0.05 % beyond the last."""
 FREEDOM = 5.0
-"""Degrees of freedom of the proposals that the walk learns from."""
+"""Degrees of freedom of the proposals."""
 
 
 @dataclass(frozen=True)
@@ -169,84 +169,98 @@ class Hazard:
 
     def mode(self) -> Floats:
         """Return the free coordinates of the highest posterior density."""
+        ridge = self.ridge()
+        best = int(np.argmax(ridge.height))
+        start = self._joined(ridge.frailty[best], ridge.middle[best])
+        found = _highest(self.target, start)
+        return found if self.target(found) > self.target(start) else start
+
+    def ridge(self) -> Ridge:
+        """Return the posterior as a grid over the frailty, with a normal density of the other coordinates at each point.
+
+        Frailty and the size of the effects lie on a bent ridge, at times with two tops, one of them at no frailty; given
+        the frailty, the rest is close to normal (Rue, Martino & Chopin 2009 integrate a few coordinates so).
+        """
         leaves, slates = self.stays.leaves, len(self.stays.liked)
         base = np.log((leaves + 0.5) / (slates - leaves + 0.5))
         start = self.held.copy()
-        start[:5] = [base - 0.5, 1.0, 0.1, 0.0, 0.5]
-        free: Any = start[self.free]
-        search: Any = minimize  # its stubs know no function of an array of one length only
-        found = search(lambda t: -self.target(t), free, method="BFGS", options={"maxiter": 200})
-        return np.asarray(found.x)
+        start[:4] = [base, 1.0, 0.1, 0.0]
+        others = self.free & (np.arange(len(LEAVING)) != LEAVING.index("frailty"))
+        at = start[others]
+        places, middle, root, height = [], [], [], []
+        for frailty in GRID if self.free[4] else (0.0,):
 
-    def draws(self, seed: int, count: int = 4000) -> Floats:
-        """Return draws of all six parameters by Metropolis steps, (count / THIN, 6); neighbours depend on each other."""
-        random, mode = generator(seed, "leaving"), self.mode()
-        place = int(self.free[:4].sum())
-        if self.free[4]:  # a mode at no frailty tells nothing of the spread around it
-            mode[place] = max(abs(mode[place]), 0.4)
-        curvature = _curvature(self.target, mode)
-        if self.free[4]:
-            curvature[place, place] = max(curvature[place, place], 4.0)
-        spread, middle = np.asarray(np.linalg.inv(_positive(curvature))), mode
-        # The posterior is skew: the walk starts from the mean and spread of weighted proposals. Weights are bounded, so that
-        # no single one decides.
-        for _ in range(2):
-            drawn, weight = self._proposals(middle, spread, count // 10, random)
-            drawn = self._folded(drawn)
-            weight = np.minimum(weight, 10 / len(weight))
-            weight /= weight.sum()
-            middle = weight @ drawn
-            away = drawn - middle
-            spread = (weight[:, None] * away).T @ away + 1e-6 * np.diag(np.diag(spread))
-        # Far jumps (independence proposals) and a random walk by turns: the one mixes, the other leaves the tails.
-        root = np.asarray(np.linalg.cholesky(_positive(spread)), np.float64)
-        walk = root * 2.38 / np.sqrt(len(middle))  # Roberts, Gelman & Gilks (1997)
-        at = drawn[int(random.choice(len(weight), p=weight))]
-        here, kept = self.target(at), []
+            def given(rest: Floats, frailty: float = frailty) -> float:
+                return self.target(self._joined(frailty, rest))
+
+            at = _highest(given, at)
+            spread = np.asarray(np.linalg.inv(_positive(_curvature(given, at))), np.float64)
+            places.append(frailty)
+            middle.append(at)
+            root.append(np.linalg.cholesky(_positive(spread)))
+            height.append(given(at))
+            if height[-1] < max(height) - 25:
+                break
+        return Ridge(np.array(places), np.array(middle), np.array(root), np.array(height))
+
+    def draws(self, seed: int, count: int = 2000) -> Floats:
+        """Return draws of all six parameters, (count, 6): independence Metropolis steps, proposed from the ridge."""
+        random, ridge = generator(seed, "leaving"), self.ridge()
+        best = int(np.argmax(ridge.height))
+        at, here, kept = self._joined(ridge.frailty[best], ridge.middle[best]), -np.inf, []
         for step in range(count + count // 8):
-            noise = random.standard_normal(len(at))
-            if step % 2:
-                new = self._folded(middle + np.sqrt(FREEDOM / random.chisquare(FREEDOM)) * (root @ noise))
-                back = self._density(at, middle, root) - self._density(new, middle, root)
-            else:
-                new, back = self._folded(at + walk @ noise * random.choice([0.3, 1.0])), 0.0
-            there = self.target(new)
-            if np.log(random.random()) < there - here + back:
+            frailty, rest, density = ridge.propose(random)
+            new = self._joined(frailty, rest)
+            there = self.target(new) - density
+            if np.log(random.random()) < there - here:
                 at, here = new, there
-            if step >= count // 8 and step % THIN == 0:
+            if step >= count // 8:
                 kept.append(self.whole(at))
         chosen = np.array(kept)
-        chosen[:, 4] = np.abs(chosen[:, 4])
         chosen[:, 5] = expit(chosen[:, 5])
         return chosen
 
-    def _folded(self, theta: Floats) -> Floats:
-        """Return coordinates with a frailty that is not negative, (..., free): its sign means nothing."""
-        if self.free[4]:
-            theta = theta.copy()
-            theta[..., int(self.free[:4].sum())] = np.abs(theta[..., int(self.free[:4].sum())])
-        return theta
+    def _joined(self, frailty: float, rest: Floats) -> Floats:
+        """Return the free coordinates from the frailty and the others."""
+        return np.insert(rest, int(self.free[:4].sum()), frailty) if self.free[4] else rest
 
-    def _density(self, theta: Floats, middle: Floats, root: Floats) -> float:
-        """Return the log density of a folded proposal."""
-        density = _log_student(theta - middle, root)
-        if self.free[4]:
-            other = theta.copy()
-            other[int(self.free[:4].sum())] *= -1.0
-            density = float(np.logaddexp(density, _log_student(other - middle, root)))
-        return density
 
-    def _proposals(
-        self, middle: Floats, spread: Floats, count: int, random: np.random.Generator
-    ) -> tuple[Floats, Floats]:
-        """Return draws of a Student t, (count, free), and their importance weights, sum 1."""
-        root = np.asarray(np.linalg.cholesky(_positive(spread)), np.float64)
-        stretch = np.sqrt(FREEDOM / random.chisquare(FREEDOM, count))
-        drawn = middle + (random.standard_normal((count, len(middle))) @ root.T) * stretch[:, None]
-        density = np.array([_log_student(away, root) for away in drawn - middle])
-        weight = np.array([self.target(t) for t in drawn]) - density
-        weight = np.exp(weight - weight.max())
-        return drawn, weight / weight.sum()
+class Ridge:
+    """A density over the frailty, >= 0, and the other coordinates.
+
+    Args:
+        frailty: (J,) points of a grid, rising.
+        middle: (J, p) likeliest other coordinates at each.
+        root: (J, p, p) Cholesky factors of their covariances.
+        height: (J,) log posterior density there.
+    """
+
+    def __init__(self, frailty: Floats, middle: Floats, root: Floats, height: Floats) -> None:
+        self.frailty, self.middle, self.root, self.height = frailty, middle, root, height
+        volume = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
+        self._edge = np.linspace(frailty[0], frailty[-1], 40 * (len(frailty) - 1) + 1)
+        centre = (self._edge[1:] + self._edge[:-1]) / 2
+        self._centre, self._share = centre, np.ones(len(centre))
+        if len(centre):
+            log = np.interp(centre, frailty, height + volume)
+            share = np.exp(log - log.max())
+            self._share = 0.95 * share / share.sum() + 0.05 / len(share)
+
+    def propose(self, random: np.random.Generator) -> tuple[float, Floats, float]:
+        """Return a frailty, the other coordinates, and the log density of both up to a constant."""
+        place, density, at = 0, 0.0, float(self.frailty[0])
+        if len(self._centre):
+            cell = int(random.choice(len(self._share), p=self._share))
+            at = float(random.uniform(self._edge[cell], self._edge[cell + 1]))
+            density = float(np.log(self._share[cell]))
+            place = min(int(np.searchsorted(self.frailty, at, side="right")) - 1, len(self.frailty) - 2)
+        middle, root = self.middle[place], self.root[place]
+        if len(self._centre):
+            part = (at - self.frailty[place]) / (self.frailty[place + 1] - self.frailty[place])
+            middle = (1 - part) * middle + part * self.middle[place + 1]
+            root = (1 - part) * root + part * self.root[place + 1]
+        away = np.sqrt(FREEDOM / random.chisquare(FREEDOM)) * (root @ random.standard_normal(len(middle)))
+        return at, middle + away, density + _log_student(away, root)
 
 
 def shuffled_stays(stays: Stays, random: np.random.Generator) -> Stays:
@@ -263,6 +277,13 @@ def exchanged_stays(stays: Stays, random: np.random.Generator) -> Stays:
     source = np.empty(len(order), np.int64)
     source[place] = order
     return replace(stays, liked=stays.liked[source], bored=stays.bored[source])
+
+
+def _highest(target: Callable[[Floats], float], start: Floats) -> Floats:
+    """Return where a log density is highest, uphill of `start`."""
+    search: Any = minimize  # its stubs know no function of an array of one length only
+    found = search(lambda t: -target(t), start, method="BFGS", options={"maxiter": 200})
+    return np.asarray(found.x)
 
 
 def _curvature(target: Callable[[Floats], float], at: Floats) -> Floats:
@@ -284,7 +305,8 @@ def _curvature(target: Callable[[Floats], float], at: Floats) -> Floats:
 def _log_student(away: Floats, root: Floats) -> float:
     """Return the log density, up to a constant, of a Student t of a spread with Cholesky factor `root`."""
     square = float((np.linalg.solve(root, away) ** 2).sum())
-    return -0.5 * (FREEDOM + len(away)) * float(np.log1p(square / FREEDOM))
+    volume = float(np.log(np.diag(root)).sum())
+    return -0.5 * (FREEDOM + len(away)) * float(np.log1p(square / FREEDOM)) - volume
 
 
 def _positive(matrix: Floats) -> Floats:

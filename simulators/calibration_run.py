@@ -14,7 +14,7 @@ from recworld.progress import bar
 from recworld.seeding import child_seed, generator
 from recworld.simulators import calibration_checks as checks
 from recworld.simulators.calibration import Calibration, Estimate
-from recworld.simulators.calibration_chain import NAMES, Draws, run_joint
+from recworld.simulators.calibration_chain import NAMES, Draws, effective_draws, run_joint
 from recworld.simulators.calibration_leaving import LEAVING, Hazard, find_horizon, stays_of
 from recworld.simulators.calibration_sessions import consumption_estimates, read_order, session_facts
 from recworld.simulators.calibration_settings import CalibrationSettings
@@ -79,7 +79,7 @@ def _from_exposures(
     question = checks.Question(table, item_vector, log.num_users, settings, fixed)
     with bar(5, "calibration", "part") as shown:
         chain = question.chain(table, seed)
-        draws = run_joint(chain, settings.burn_in, settings.samples)
+        draws = run_joint(chain, settings.burn_in, settings.samples, settings.most_samples)
         shown.update(1)
         placebo, gains = None, {}
         if settings.checks:
@@ -150,24 +150,6 @@ def _shown_facts(log: InteractionLog, table: SlateTable, draws: Draws) -> dict[s
         ],
         "noticed_by_decay": [round(decay**k, 4) for k in range(len(noticed))],
     }
-
-
-def effective_draws(draws: Floats) -> float:
-    """Return how many independent draws a chain is worth (Geyer 1992: pairs of autocorrelations, while positive)."""
-    away = draws - draws.mean()
-    if not away.any():
-        return 0.0
-    n = len(away)
-    power = np.abs(np.fft.rfft(away, 2 * n)) ** 2
-    auto = np.fft.irfft(power)[:n]
-    auto = auto / auto[0]
-    total = 1.0
-    for lag in range(1, n - 1, 2):
-        pair = auto[lag] + auto[lag + 1]
-        if pair < 0:
-            break
-        total += 2 * pair
-    return float(n / total)
 
 
 def _fewer_users(table: SlateTable, most: int, seed: int) -> SlateTable:

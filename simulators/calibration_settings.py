@@ -18,6 +18,8 @@ class CalibrationSettings(Settings):
     """Iterations of the joint chain before the first draw is kept."""
     samples: int = Field(450, ge=50, le=100_000)
     """Iterations whose draws are kept; an interval is read off them."""
+    most_samples: int = Field(1350, ge=50, le=100_000)
+    """Where those draws depend too much on each other, the chain goes on up to so many."""
     checks: bool = True
     """Whether placebo and held-out runs are made; without them nothing is called identified."""
     held_out_share: float = Field(0.3, gt=0, lt=0.9)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recworld.logs.log import FloatArray, InteractionLog
-from recworld.simulators.calibration_kernels import count_pairs, write_pairs
+from recworld.simulators.calibration_kernels import count_pairs, first_places, write_pairs
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -30,6 +30,8 @@ class SlateTable:
         clicked: (n,).
         surprise: (n,) g of the taste update, in [-1, 1]; 0 where not clicked.
         liking: (n,) in [0, 1]; 0 where not clicked.
+        score: (n,) what the logging policy made of the pair beforehand, mean 0, standard deviation 1; 0 where it did not log
+            its propensities.
         slate_start: (S + 1,) offsets of slates in the rows.
         session_start: (E + 1,) offsets of sessions in the slates.
         session_user: (E,) user numbers.
@@ -42,6 +44,7 @@ class SlateTable:
     clicked: npt.NDArray[np.bool_]
     surprise: Floats
     liking: Floats
+    score: Floats
     slate_start: Ints
     session_start: Ints
     session_user: Shorts
@@ -67,14 +70,14 @@ class SlateTable:
 
     def take_rows(self, rows: Ints) -> SlateTable:
         """Return the table with its rows in another order; slates and sessions keep their sizes."""
-        parts = ("item", "position", "clicked", "surprise", "liking")
+        parts = ("item", "position", "clicked", "surprise", "liking", "score")
         return replace(self, **{name: getattr(self, name)[rows] for name in parts})
 
     def sessions(self, keep: npt.NDArray[np.bool_]) -> SlateTable:
         """Return the table of the chosen sessions, (E,) bool."""
         slates = np.repeat(keep, np.diff(self.session_start))
         rows = np.repeat(slates, np.diff(self.slate_start))
-        parts = ("user", "item", "position", "clicked", "surprise", "liking")
+        parts = ("user", "item", "position", "clicked", "surprise", "liking", "score")
         return replace(
             self,
             **{name: getattr(self, name)[rows] for name in parts},
@@ -115,9 +118,33 @@ def slate_table(log: InteractionLog) -> SlateTable:
     surprise, liking, unrated = _feelings(log, user, shown.rating[order], clicked)
     return SlateTable(
         np.asarray(user, np.int32), np.asarray(shown.item[order], np.int32),
-        shown.position[order].astype(np.int64), clicked, surprise, liking, slate_start, session_start,
+        shown.position[order].astype(np.int64), clicked, surprise, liking,
+        policy_scores(shown.propensity[order].astype(np.float64), user, slate_start), slate_start, session_start,
         np.asarray(user[first], np.int32), unrated,
     )  # fmt: skip
+
+
+def policy_scores(propensity: Floats, user: Shorts, slate_start: Ints) -> Floats:
+    """Return what the logging policy made of each row's pair before it was shown, standardised around its user's mean.
+
+    A propensity is that of the item at its place, given the items before it; times what those left over, it is the chance
+    of the item at the first place, whose logarithm is the policy's score but for a constant of the user. Given the score,
+    where an item stood was luck (Rosenbaum & Rubin 1983).
+
+    Args:
+        propensity: (n,); where any is missing, the answer is 0 throughout.
+        user: (n,).
+        slate_start: (S + 1,).
+    """
+    if not (np.isfinite(propensity) & (propensity > 0)).all():
+        return np.zeros(len(propensity))
+    first = np.empty(len(propensity))
+    first_places(propensity, slate_start, first)
+    score = np.log(first)
+    count = np.maximum(np.bincount(user), 1)
+    score -= (np.bincount(user, score) / count)[user]
+    spread = float(score.std())
+    return score / spread if spread > 1e-6 else np.zeros(len(score))
 
 
 def _feelings(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recworld.simulators.calibration import Estimate
-from recworld.simulators.calibration_chain import Draws
+from recworld.simulators.calibration_chain import Draws, effective_draws
 from recworld.simulators.calibration_checks import summary
 from recworld.simulators.dynamics import DynamicsSettings
 
@@ -33,6 +33,8 @@ WIDEST = {"boredom_memory": 0.475, "satisfaction_rate": 0.475}
 """Widest interval of a shape: half of what its prior alone gives."""
 WIDEST_RATIO = {"boredom_scale": 7.1}
 """The same as high / low."""
+FEW_DRAWS = 30.0
+"""Independent draws a chain has to be worth before anything is called identified, or left out."""
 SHOWN_ENOUGH = 0.9
 """Share of all pairs that has to be shown before the rate of a random pair is no extrapolation."""
 
@@ -61,11 +63,13 @@ def unknown_or_refuted(name: str, why: str, size: Floats, more: Figures) -> Esti
         size: (n,) draws of the size of the effect; of boredom, what one click on the same text takes (`_one_click`).
         more: figures to keep.
     """
+    found = unknown(name, why, **more)
+    if effective_draws(size) < FEW_DRAWS:
+        return found
     default = float(getattr(DynamicsSettings(), name))
     if name == "boredom":
         default = float(_one_click(np.array([default]), np.array([DynamicsSettings().boredom_scale]))[0])
     low, high = np.quantile(size, [0.025, 0.975])
-    found = unknown(name, why, **more)
     if name == "examination_decay" or high >= default:
         return found
     words = f"not identified: left out, as [{low:.3g}, {high:.3g}] leaves no room for the default {default:.3g}; {why}"
@@ -107,6 +111,9 @@ def chain_verdict(
             f"{facts['shown_share_of_pairs']:.0%} of all pairs were shown, and the logging policy chose them"
         )
         return unknown(name, f"{share}: for the rest it is an extrapolation", **more)
+    worth = _too_few(found)
+    if worth and name not in SHUFFLED:
+        return unknown(name, worth, **more)
     if name in ("shown_click_rate", "base_click_rate"):
         return _known(name, measured, "over the pairs that were shown, noticed and unbored", more)
     if placebo is None:
@@ -120,7 +127,7 @@ def chain_verdict(
             if name != "examination_decay":
                 more["placebo"]["shuffled_within_sessions"] = summary(placebo["within"].column(name))
         nothing = 1.0 if whole == "examination_decay" else 0.0
-        reason = _reason(draws.column(whole), nothing, shuffled, gains.get(whole))
+        reason = worth or _reason(draws.column(whole), nothing, shuffled, gains.get(whole))
         if reason and whole == name:
             size = _one_click(found, draws.column("boredom_scale")) if name == "boredom" else found
             return unknown_or_refuted(name, reason, size, more)
@@ -136,6 +143,8 @@ def leaving_verdict(
     more: Figures = {"measured": summary(draws)}
     if not checked:
         return unknown(name, "no placebo and held-out check were made", **more)
+    if worth := _too_few(draws):
+        return unknown(name, worth, **more)
     if name == "leave_base":
         return _known(name, more["measured"], "base of leaving, frailty integrated out", more)
     whole = PARTS.get(name, name)
@@ -174,6 +183,12 @@ def _known(name: str, measured: Figures, how: str, more: Figures) -> Estimate:
     return Estimate(
         name, measured["value"], measured["low"], measured["high"], True, f"identified: {how}", **more
     )
+
+
+def _too_few(draws: Floats) -> str:
+    """Return that the chain did not move enough to tell, or ""."""
+    worth = effective_draws(draws)
+    return "" if worth >= FEW_DRAWS else f"its chain is worth {worth:.0f} independent draws only"
 
 
 def _reason(draws: Floats, nothing: float, placebo: Floats | Figures | None, gain: Figures | None) -> str:

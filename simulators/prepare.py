@@ -63,9 +63,10 @@ def prepare_tables(world: World, users: Array) -> Tables:
     """
     truth, agent = world.truth, world.agent
     share, rate = assumptions(world)
-    shift = np.zeros(truth.num_members, np.float32)
     agent_shift = np.zeros(1, np.float32)
-    if rate is not None:
+    if rate is None:
+        shift = world.click_shift
+    else:
         shift = solve_intercept(truth, share, rate)
         agent_shift = solve_intercept(agent.response, share, rate)
     popular = np.argsort(-agent.popularity, kind="stable").astype(np.int32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from recworld.storage import (
     write_arrays,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from recworld.simulators.calibration_table import SlateTable
 
 FORMAT = 1
 
@@ -45,6 +48,8 @@ class World:
             the items' popularity need no assumption.
         click_rating_correlation: correlation of the errors of click and rating that exposures told, and that the tables are
             corrected for; dynamics that name none take it.
+        shown: sessions of the log with what was shown in them, on which the base rate of clicks is anchored; None where the
+            log has no exposures, or the attraction is a truth.
         report: figures of the fit (held-out RMSE, ...), JSON-ready.
     """
 
@@ -62,6 +67,7 @@ class World:
     item_text: tuple[str, ...]
     attraction_known: bool = False
     click_rating_correlation: float = 0.0
+    shown: SlateTable | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,6 +91,14 @@ class World:
         centred = self.item_vector - self.item_vector.mean(0, keepdims=True)
         norm = np.linalg.norm(centred, axis=1, keepdims=True)
         return np.asarray(np.where(norm > 1e-6, centred / np.maximum(norm, 1e-6), 0.0), np.float32)
+
+    @cached_property
+    def click_shift(self) -> FloatArray:
+        """(M,) what is added to the attraction logits, so that `shown` is clicked as often as it was."""
+        from recworld.simulators.anchor import click_shift
+
+        share = self.dynamics.popularity_share
+        return click_shift(self, 1.0 if share is None else share)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -146,6 +160,10 @@ class World:
             "history_item": self.agent.history_item,
             "history_feedback": self.agent.history_feedback,
         }
+        if self.shown is not None:
+            from recworld.simulators.anchor import slate_arrays
+
+            out |= {f"shown.{k}": v for k, v in slate_arrays(self.shown).items()}
         return out
 
     def save(self, folder: Path) -> None:
@@ -214,6 +232,7 @@ class World:
                 user_text=tuple(meta["user_text"]),
                 item_text=tuple(meta["item_text"]),
                 attraction_known=meta["attraction_known"],
+                shown=_shown(arrays),
                 click_rating_correlation=float(meta.get("click_rating_correlation", 0.0)),
                 report=meta["report"],
             )  # fmt: skip
@@ -234,11 +253,24 @@ def _check_arrays(folder: Path, arrays: dict[str, Any]) -> None:
         "history_item": len(arrays.get("item_vector", ())),
         "history_start": len(arrays.get("history_item", ())) + 1,
     }
+    items, users = limits["history_item"], len(arrays.get("user_vector", ()))
+    slates, rows = (len(arrays.get(f"shown.{name}", ())) for name in ("slate_start", "item"))
+    limits |= {"shown.item": items, "shown.user": users, "shown.session_user": users}
+    limits |= {"shown.slate_start": rows + 1, "shown.session_start": slates, "shown.position": 1 << 16}
     limits |= {name: len(arrays.get("user_vector", ())) for name in arrays if name.startswith("split.")}
     for name, limit in limits.items():
         array = arrays.get(name)
         if array is not None and len(array) and not 0 <= array.min() <= array.max() < limit:
             raise CorruptError(f"{folder} is not a whole world: {name} must lie in 0..{limit - 1}.")
+
+
+def _shown(arrays: dict[str, Any]) -> SlateTable | None:
+    chosen = {k.removeprefix("shown."): v for k, v in arrays.items() if k.startswith("shown.")}
+    if not chosen:
+        return None
+    from recworld.simulators.anchor import slates_of
+
+    return slates_of(chosen)
 
 
 def _tables(arrays: dict[str, Any], prefix: str, rating_width: int) -> ResponseTables:

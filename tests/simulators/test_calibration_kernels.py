@@ -68,7 +68,7 @@ def played():
     table = SlateTable(
         user=np.repeat(np.arange(users, dtype=np.int32), STEPS * SLATE), item=item.ravel().astype(np.int32),
         position=np.tile(np.arange(SLATE), users * STEPS), clicked=clicked.ravel(), surprise=surprise.ravel(),
-        liking=liking.ravel(), slate_start=np.arange(0, n + 1, SLATE),
+        liking=liking.ravel(), score=np.zeros(n), slate_start=np.arange(0, n + 1, SLATE),
         session_start=np.arange(0, users * STEPS + 1, STEPS), session_user=np.arange(users, dtype=np.int32),
     )  # fmt: skip
     return world, table, np.stack(tastes, 1), floats, empty
