@@ -45,8 +45,9 @@ def test_slates_shown_again_are_clicked_as_often_as_they_were(world, log):
         for name, one in (("anchored", other), ("as fitted", replace(other, shown=None))):
             found = replay(one, sessions.user, sessions.item, 1, leaving=False)
             rates[name] = found.click[sessions.item < world.num_items].mean()
-        assert abs(rates["anchored"] / was - 1) < 0.1
-        assert abs(rates["as fitted"] / was - 1) > 0.2
+        away = {name: abs(rate / was - 1) for name, rate in rates.items()}
+        assert away["anchored"] < 0.08
+        assert away["as fitted"] > away["anchored"] + 0.05
 
 
 def test_the_shift_solves_the_mean_of_the_rows(world):
