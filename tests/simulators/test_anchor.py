@@ -39,7 +39,7 @@ def test_slates_shown_again_are_clicked_as_often_as_they_were(world, log):
     # Without boredom this world would click far more often than the log did.
     sessions = logged_sessions(log.exposures, np.ones(len(log.exposures), np.bool_), log.num_items)
     was = sessions.click[sessions.item < world.num_items].mean()
-    for dynamics in (dynamics_preset("static"), DynamicsSettings(boredom=8.0, examination_decay=0.6)):
+    for dynamics in (dynamics_preset("static"), DynamicsSettings(examination_decay=0.6)):
         other = world.with_dynamics(dynamics)
         rates = {}
         for name, one in (("anchored", other), ("as fitted", replace(other, shown=None))):
