@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from recworld.logs.log import FloatArray
 from recworld.seeding import child_seed, generator
-from recworld.simulators.calibration_chain import Draws, JointChain, run_joint
+from recworld.simulators.calibration_chain import JointChain
+from recworld.simulators.calibration_draws import Draws, run_joint
 from recworld.simulators.calibration_leaving import LEAVING, Hazard, Stays, exchanged_stays, shuffled_stays
 from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.calibration_table import (

@@ -14,7 +14,8 @@ from recworld.progress import bar
 from recworld.seeding import child_seed, generator
 from recworld.simulators import calibration_checks as checks
 from recworld.simulators.calibration import Calibration, Estimate
-from recworld.simulators.calibration_chain import NAMES, Draws, effective_draws, run_joint
+from recworld.simulators.calibration_chain import NAMES
+from recworld.simulators.calibration_draws import Draws, effective_draws, run_joint
 from recworld.simulators.calibration_leaving import LEAVING, Hazard, find_horizon, stays_of
 from recworld.simulators.calibration_sessions import consumption_estimates, read_order, session_facts
 from recworld.simulators.calibration_settings import CalibrationSettings

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recworld.simulators.calibration import Estimate
-from recworld.simulators.calibration_chain import Draws, effective_draws
 from recworld.simulators.calibration_checks import summary
+from recworld.simulators.calibration_draws import Draws, effective_draws
 from recworld.simulators.dynamics import DynamicsSettings
 
 Floats = npt.NDArray[np.float64]

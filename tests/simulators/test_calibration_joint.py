@@ -9,7 +9,8 @@ import pytest
 
 from recworld.logs.settings import SyntheticSettings
 from recworld.simulators import Calibration, CalibrationSettings, DynamicsSettings, calibrate
-from recworld.simulators.calibration_chain import JointChain, run_joint
+from recworld.simulators.calibration_chain import JointChain
+from recworld.simulators.calibration_draws import run_joint
 from recworld.simulators.calibration_table import slate_table
 from recworld.simulators.truths import draw_log, wellspecified_world
 
