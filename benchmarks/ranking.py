@@ -2,6 +2,7 @@
 
     python benchmarks/ranking.py                               # seeds 0..9, all worlds: two hours on one core
     python benchmarks/ranking.py --seeds 100 101 --worlds fitted strong
+    python benchmarks/ranking.py --keep measured --seeds 0 1 2        # resumable, and several at once into one folder
 
 The truth lies outside the simulator's family (`recworld.logs.foreign`). Each log (400 users, 500 items, about 110,000
 shown items logged by a biased policy) gives a world; every policy plays with every user in both, with the same agent side,
@@ -152,6 +153,27 @@ def one_truth(seed: int, encoder: str, kinds: Sequence[str], rounds: tuple[int, 
     return found
 
 
+def kept_truth(seed: int, options: argparse.Namespace) -> dict[str, Tables]:
+    """Return `one_truth` of a seed, from the folder --keep where it holds all worlds that were asked for."""
+    arguments = (seed, options.encoder, options.worlds, tuple(options.rounds))
+    if options.keep is None:
+        return one_truth(*arguments)
+    path = options.keep / f"{options.encoder}-{seed}.npz"
+    if path.exists():
+        found: dict[str, Tables] = {}
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                kind, value, policy = name.split("|")
+                found.setdefault(kind, {}).setdefault(value, {})[policy] = arrays[name]
+        if all(kind in found for kind in options.worlds):
+            return {kind: found[kind] for kind in ("truth", *options.worlds)}
+    found = one_truth(*arguments)
+    options.keep.mkdir(parents=True, exist_ok=True)
+    flat = {f"{k}|{v}|{p}": x for k, t in found.items() for v, rows in t.items() for p, x in rows.items()}
+    np.savez(path, **flat)
+    return found
+
+
 def table(found: Sequence[dict[str, Tables]], value: str) -> dict[str, Any]:
     """Return the agreement of every kind of world with the truths, and what the first is ahead of the others."""
     kinds = [kind for kind in found[0] if kind != "truth"]
@@ -222,11 +244,14 @@ def main() -> None:
         metavar=("TRUTH", "WORLD"),
         help="sessions of each user in the truth, and in each world",
     )
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for what was measured; what is there is not run again"
+    )
     parser.add_argument("--output", help="a JSON file to write")
     options = parser.parse_args()
     began, found = time.perf_counter(), []
     for seed in options.seeds:
-        found.append(one_truth(seed, options.encoder, options.worlds, tuple(options.rounds)))
+        found.append(kept_truth(seed, options))
         say(f"Seed {seed} done after {time.perf_counter() - began:.0f} s.")
     tables = {value: table(found, value) for value in VALUES}
     for value in (*VALUES, "steps"):
