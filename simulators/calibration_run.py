@@ -44,7 +44,7 @@ def run(
     shown = log.exposures
     if shown is None or not 0 < int(shown.clicked.sum()) < len(shown):
         missing = "the log does not say what was shown and not taken"
-        estimates = [unknown(name, missing) for name in SHOWN_EFFECTS]
+        estimates = [unknown(name, missing, shown=False) for name in SHOWN_EFFECTS]
         why = order.why or missing
         estimates += [unknown(name, why) for name in (*CLICK_EFFECTS, *LEAVING)]
         estimates += consumption_estimates(log, order, seed)

@@ -13,6 +13,7 @@ from recworld.simulators.calibration import Estimate
 from recworld.simulators.calibration_checks import summary
 from recworld.simulators.calibration_draws import Draws, effective_draws
 from recworld.simulators.dynamics import DynamicsSettings
+from recworld.simulators.prepare import ASSUMED_CLICK_RATE
 
 Floats = npt.NDArray[np.float64]
 Figures = dict[str, Any]
@@ -39,14 +40,16 @@ SHOWN_ENOUGH = 0.9
 """Share of all pairs that has to be shown before the rate of a random pair is no extrapolation."""
 
 
-def unknown(name: str, why: str, **more: Any) -> Estimate:
-    """Return the answer "not identified" with its reason."""
+def unknown(name: str, why: str, shown: bool = True, **more: Any) -> Estimate:
+    """Return the answer "not identified" with its reason; `shown`: whether the log says what was shown."""
     default = getattr(DynamicsSettings(), name, None)
     value = math.nan if default is None else float(default)
     known = name in DynamicsSettings.model_fields
     source = "preset strong, a named assumption" if default is not None else "none"
     if known and default is None:
-        source = "the attraction as fitted to the log"
+        source = (
+            "the attraction as fitted to the log" if shown else f"{ASSUMED_CLICK_RATE}, a named assumption"
+        )
     words = f"not identified: default used, source: {source}; {why}"
     return Estimate(name, value, math.nan, math.nan, False, words, **more)
 
