@@ -10,6 +10,7 @@ import pytest
 from recworld.logs.settings import SyntheticSettings
 from recworld.simulators import DynamicsSettings, UserSimulator
 from recworld.simulators import state as st
+from recworld.simulators.calibration_draws import effective_draws
 from recworld.simulators.calibration_kernels import (
     boredom_rows,
     collapse_side,
@@ -218,6 +219,21 @@ def test_the_hazard_of_leaving_is_found_back_and_cut_sessions_are_not_left():
     alone = np.arange(len(LEAVING)) == 0
     wrong = replace(stays, ending=np.ones_like(stays.ending))
     assert Hazard(wrong, alone).mode()[0] > Hazard(stays, alone).mode()[0] + 0.3
+
+
+def test_frailty_is_found_though_no_frailty_is_a_top_of_its_own():
+    # With strong frailty, effects and frailty lie on a bent ridge, and the search that starts at none stays there.
+    stays = sessions(np.random.default_rng(3), 1500, 4.0, 1.2, 12)
+    hazard = Hazard(stays, np.array([True, True, False, False, True, True]))
+    draws = hazard.draws(0)
+    for name, true in (("leave_dissatisfaction", 4.0), ("frailty", 1.2), ("satisfaction_rate", 0.3)):
+        column = draws[:, LEAVING.index(name)]
+        low, high = np.quantile(column, [0.005, 0.995])
+        assert low < true < high, name
+        assert effective_draws(column) > 150, name
+    mode = hazard.mode()
+    assert mode[2] > 0.5
+    assert hazard.target(mode) >= hazard.target(np.where(np.arange(4) == 2, 0.0, mode))
 
 
 def test_a_session_of_one_slate_is_the_mean_over_the_frailty():

@@ -116,8 +116,13 @@ def test_too_little_or_no_time_tells_nothing():
     assert fit_novelty(replace(log, time=None), fit) is None
 
 
+def draws_between(low: float, high: float) -> np.ndarray:
+    """Return draws, evenly spread and in no order: what an independent chain would give."""
+    return np.random.default_rng(0).permutation(np.linspace(low, high, 99))
+
+
 def test_an_assumption_that_the_log_leaves_no_room_for_is_left_out():
-    small, wide = np.linspace(0.1, 0.5, 99), np.linspace(0.1, 9.0, 99)
+    small, wide = draws_between(0.1, 0.5), draws_between(0.1, 9.0)
     refuted = unknown_or_refuted("leave_boredom", "why", small, {})
     assert (refuted.value, refuted.refuted, refuted.identified) == (0.0, True, False)
     assert "no room" in refuted.words
@@ -131,5 +136,11 @@ def test_an_assumption_that_the_log_leaves_no_room_for_is_left_out():
     assert dynamics.leave_boredom == 0
     assert dynamics.taste_rate == DynamicsSettings().taste_rate
     # Boredom is judged by what one click takes: 4 (1 - exp(-1 / 1.5)) = 1.95 logits.
-    assert not unknown_or_refuted("boredom", "why", np.linspace(1.0, 2.0, 99), {}).refuted
-    assert unknown_or_refuted("boredom", "why", np.linspace(1.0, 1.9, 99), {}).refuted
+    assert not unknown_or_refuted("boredom", "why", draws_between(1.0, 2.0), {}).refuted
+    assert unknown_or_refuted("boredom", "why", draws_between(1.0, 1.9), {}).refuted
+
+
+def test_a_chain_that_hardly_moved_refutes_nothing():
+    stuck = np.sort(draws_between(0.1, 0.5))
+    found = unknown_or_refuted("leave_boredom", "why", stuck, {})
+    assert (found.value, found.refuted) == (1.5, False)
