@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ from recworld.logs.settings import LogSettings
 from recworld.progress import say, track
 from recworld.seeding import child_seed
 from recworld.simulators.attraction_settings import AttractionSettings
-from recworld.simulators.build import WorldSettings, cached_world, fit_response
+from recworld.simulators.build import FIT_FORMAT, WorldSettings, cached_world, fit_response
 from recworld.simulators.calibration import fitted_dynamics
 from recworld.simulators.calibration_settings import CalibrationSettings
 from recworld.simulators.dynamics import DynamicsSettings, dynamics_preset
@@ -155,23 +156,26 @@ def one_truth(seed: int, encoder: str, kinds: Sequence[str], rounds: tuple[int, 
 
 def kept_truth(seed: int, options: argparse.Namespace) -> dict[str, Tables]:
     """Return `one_truth` of a seed, from the folder --keep where it holds all worlds that were asked for."""
-    arguments = (seed, options.encoder, options.worlds, tuple(options.rounds))
+    rounds = tuple(options.rounds)
     if options.keep is None:
-        return one_truth(*arguments)
-    path = options.keep / f"{options.encoder}-{seed}.npz"
-    if path.exists():
-        found: dict[str, Tables] = {}
+        return one_truth(seed, options.encoder, options.worlds, rounds)
+    path = options.keep / f"{options.encoder}-{seed}-rounds{rounds[0]}x{rounds[1]}-fit{FIT_FORMAT}.npz"
+    found: dict[str, Tables] = {}
+    try:
         with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
                 kind, value, policy = name.split("|")
                 found.setdefault(kind, {}).setdefault(value, {})[policy] = arrays[name]
-        if all(kind in found for kind in options.worlds):
-            return {kind: found[kind] for kind in ("truth", *options.worlds)}
-    found = one_truth(*arguments)
-    options.keep.mkdir(parents=True, exist_ok=True)
-    flat = {f"{k}|{v}|{p}": x for k, t in found.items() for v, rows in t.items() for p, x in rows.items()}
-    np.savez(path, **flat)
-    return found
+    except (OSError, ValueError, zipfile.BadZipFile):
+        found = {}
+    if missing := [kind for kind in options.worlds if kind not in found]:
+        found |= one_truth(seed, options.encoder, missing, rounds)
+        options.keep.mkdir(parents=True, exist_ok=True)
+        flat = {f"{k}|{v}|{p}": x for k, t in found.items() for v, rows in t.items() for p, x in rows.items()}
+        part = path.with_name(f"{path.name}.{os.getpid()}.part.npz")
+        np.savez(part, **flat)
+        part.replace(path)
+    return {kind: found[kind] for kind in ("truth", *options.worlds)}
 
 
 def table(found: Sequence[dict[str, Tables]], value: str) -> dict[str, Any]:

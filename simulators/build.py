@@ -31,7 +31,7 @@ from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 from recworld.storage import cache_root, cached_folder, content_hash
 
-FIT_FORMAT = 11
+FIT_FORMAT = 12
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
 
 

@@ -65,7 +65,10 @@ def run_joint(chain: JointChain, burn_in: int, samples: int, most: int = 0) -> D
 
 
 def effective_draws(draws: Floats) -> float:
-    """Return how many independent draws a chain is worth (Geyer 1992: pairs of autocorrelations, while positive)."""
+    """Return how many independent draws a chain is worth (Geyer 1992: pairs of autocorrelations, while positive).
+
+    No more than it moved: of a chain that moved once, at its end, autocorrelations tell nothing.
+    """
     away = draws - draws.mean()
     if not away.any():
         return 0.0
@@ -79,4 +82,4 @@ def effective_draws(draws: Floats) -> float:
         if pair < 0:
             break
         total += 2 * pair
-    return float(n / total)
+    return min(float(n / total), float(np.count_nonzero(np.diff(draws))))

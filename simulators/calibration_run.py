@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from recworld.simulators.calibration_draws import Draws, effective_draws, run_jo
 from recworld.simulators.calibration_leaving import LEAVING, Hazard, find_horizon, stays_of
 from recworld.simulators.calibration_sessions import consumption_estimates, read_order, session_facts
 from recworld.simulators.calibration_settings import CalibrationSettings
-from recworld.simulators.calibration_table import SlateTable, slate_table
+from recworld.simulators.calibration_table import SlateTable, chosen_units, slate_table
 from recworld.simulators.calibration_verdicts import chain_verdict, leaving_verdict, settle_shapes, unknown
 
 Floats = npt.NDArray[np.float64]
@@ -157,8 +156,5 @@ def _fewer_users(table: SlateTable, most: int, seed: int) -> SlateTable:
     """Return the table with whole users left out at random until it has no more than `most` rows."""
     if len(table) <= most:
         return table
-    rows = np.bincount(table.user)
-    order = generator(seed, "users read").permutation(len(rows))
-    kept = np.zeros(len(rows), np.bool_)
-    kept[order[np.cumsum(rows[order]) <= most]] = True
-    return replace(table.sessions(kept[table.session_user]))
+    kept = chosen_units(np.bincount(table.user), most, generator(seed, "users read"))
+    return table.sessions(kept[table.session_user])

@@ -15,6 +15,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Shorts = npt.NDArray[np.int32]
 
+LEAST_SCORE = 0.1
+"""Standard deviation of a policy's log scores within a user below which it told no pair from another."""
+MOST_PLACE = 0.7
+"""Share of that standard deviation that may lie between places."""
 LONGEST_MEMORY = 60
 """Slates after which a click no longer bores; 0.85^60 is 6e-5."""
 
@@ -144,7 +148,23 @@ def policy_scores(propensity: Floats, user: Shorts, slate_start: Ints) -> Floats
     count = np.maximum(np.bincount(user), 1)
     score -= (np.bincount(user, score) / count)[user]
     spread = float(score.std())
-    return score / spread if spread > 1e-6 else np.zeros(len(score))
+    place = np.arange(len(score)) - np.repeat(slate_start[:-1], np.diff(slate_start))
+    usual = np.bincount(place, score) / np.maximum(np.bincount(place), 1)
+    # A policy that chose at random, or wrote one number throughout: what varies is the place, not the pair.
+    if spread < LEAST_SCORE or float(usual[place].std()) > MOST_PLACE * spread:
+        return np.zeros(len(score))
+    return score / spread
+
+
+def chosen_units(sizes: npt.NDArray[Any], most: int, random: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return which units (users, sessions) of a table to keep, at random, for no more than `most` rows; at least one."""
+    keep, total = np.zeros(len(sizes), np.bool_), 0
+    for unit in random.permutation(len(sizes)).tolist():
+        if total + sizes[unit] <= most:
+            keep[unit], total = True, total + int(sizes[unit])
+    if not sizes[keep].any():
+        keep[np.argmin(np.where(sizes > 0, sizes, np.iinfo(np.int64).max))] = True
+    return keep
 
 
 def _feelings(

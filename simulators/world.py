@@ -256,7 +256,7 @@ def _check_arrays(folder: Path, arrays: dict[str, Any]) -> None:
     items, users = limits["history_item"], len(arrays.get("user_vector", ()))
     slates, rows = (len(arrays.get(f"shown.{name}", ())) for name in ("slate_start", "item"))
     limits |= {"shown.item": items, "shown.user": users, "shown.session_user": users}
-    limits |= {"shown.slate_start": rows + 1, "shown.session_start": slates, "shown.position": 1 << 16}
+    limits |= {"shown.slate_start": rows + 1, "shown.session_start": slates, "shown.position": 1_000_001}
     limits |= {name: len(arrays.get("user_vector", ())) for name in arrays if name.startswith("split.")}
     for name, limit in limits.items():
         array = arrays.get(name)

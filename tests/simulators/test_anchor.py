@@ -13,7 +13,7 @@ from recworld.evaluation.fidelity_replay import logged_sessions, replay
 from recworld.logs.settings import SyntheticSettings
 from recworld.simulators import DynamicsSettings, World, anchor
 from recworld.simulators.anchor import click_shift, sampled_slates
-from recworld.simulators.calibration_table import first_places, policy_scores, slate_table
+from recworld.simulators.calibration_table import chosen_units, first_places, policy_scores, slate_table
 from recworld.simulators.dynamics import dynamics_preset
 from recworld.simulators.truths import draw_log, wellspecified_world
 from recworld.storage import read_arrays, write_arrays
@@ -60,7 +60,15 @@ def test_the_shift_solves_the_mean_of_the_rows(world):
     rate = (0.8**table.position * expit(logit.astype(np.float64) + shift)).mean()
     assert rate == pytest.approx(table.clicked.mean(), rel=1e-5)
     cascade = still.model_copy(update={"examination": "cascade"})
-    assert click_shift(world.with_dynamics(cascade), 1.0)[0] > shift
+    slate = np.repeat(np.arange(table.num_slates), np.diff(table.slate_start))
+    order = np.flatnonzero(table.clicked)
+    first = order[np.unique(slate[order], return_index=True)[1]]
+    limit = np.full(table.num_slates, np.iinfo(np.int64).max)
+    limit[slate[first]] = first
+    at_risk = np.arange(len(table)) <= limit[slate]
+    shift = click_shift(world.with_dynamics(cascade), 1.0)[0]
+    chance = 0.8**table.position * expit(logit.astype(np.float64) + shift)
+    assert chance[at_risk].sum() == pytest.approx(len(first), rel=1e-5)
     choice = still.model_copy(update={"examination": "choice"})
     assert (click_shift(world.with_dynamics(choice), 1.0) == 0).all()
 
@@ -104,3 +112,60 @@ def test_the_policys_score_is_found_back_from_its_propensities():
     missing = (chosen / left).ravel()
     missing[7] = np.nan
     assert (policy_scores(missing, user, start) == 0).all()
+
+
+def test_a_policy_without_preferences_has_no_scores():
+    # One number throughout, or a uniform policy: what is left varies with the place, and would pass for examination.
+    user, start = np.repeat(np.arange(30, dtype=np.int32), 4), np.arange(0, 121, 4)
+    uniform = np.tile(1 / (100 - np.arange(4.0)), 30)
+    jitter = 1 + 1e-4 * np.random.default_rng(0).random(120)
+    for propensity in (
+        np.full(120, 0.01),
+        np.full(120, 0.01) * jitter,
+        np.full(120, 0.2),
+        np.ones(120),
+        uniform,
+    ):
+        assert (policy_scores(propensity, user, start) == 0).all()
+
+
+def test_where_more_was_clicked_than_is_noticed_the_first_places_decide(world):
+    table = world.shown
+    many = replace(table, clicked=np.random.default_rng(0).random(len(table)) < 0.5)
+    still = DynamicsSettings(boredom=0.0, taste_rate=0.0, examination_decay=0.2)
+    shift = click_shift(replace(world, shown=many).with_dynamics(still), 1.0)[0]
+    whole = click_shift(replace(world, shown=many).with_dynamics(dynamics_preset("static")), 1.0)[0]
+    assert abs(shift) < 4
+    assert abs(shift - whole) < 1.5
+
+
+def test_one_great_session_is_kept_rather_than_nothing():
+    random = np.random.default_rng(0)
+    assert chosen_units(np.array([500]), 100, random).tolist() == [True]
+    kept = chosen_units(np.array([500, 3, 4, 500, 5]), 10, random)
+    assert kept.sum() >= 2
+    assert not kept[[0, 3]].any()
+
+
+def damaged(arrays, name):
+    n = len(arrays["shown.item"])
+    return {
+        "short column": {"shown.clicked": arrays["shown.clicked"][:-1]},
+        "two dimensions": {"shown.item": arrays["shown.item"][:, None]},
+        "floats": {"shown.item": arrays["shown.item"].astype(np.float32)},
+        "overlap": {"shown.session_start": arrays["shown.session_start"][::-1].copy()},
+        "few owners": {"shown.session_user": arrays["shown.session_user"][:1]},
+        "no slates": {"shown.slate_start": np.zeros(0, np.int64)},
+        "beyond": {"shown.slate_start": np.append(arrays["shown.slate_start"][:-1], n - 1)},
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["short column", "two dimensions", "floats", "overlap", "few owners", "no slates", "beyond"]
+)
+def test_damaged_slates_do_not_reach_compiled_code(world, tmp_path, name):
+    world.save(tmp_path)
+    arrays = dict(read_arrays(tmp_path / "world.safetensors"))
+    write_arrays(tmp_path / "world.safetensors", arrays | damaged(arrays, name))
+    with pytest.raises(CorruptError, match="is not a whole world: "):
+        World.load(tmp_path)

@@ -255,3 +255,11 @@ def test_horizon_and_end_of_log_cut(played):
     assert stays_of(two, bored, None).ending.tolist() == [1] * 11 + [0]
     assert stays_of(two, bored, STEPS).leaves == 0
     assert stays_of(table, bored, None).leaves == 0  # one session each: nobody is seen leaving
+
+
+def test_a_chain_is_worth_no_more_draws_than_it_made_moves():
+    assert effective_draws(np.random.default_rng(0).random(400)) > 250
+    once = np.zeros(450)
+    once[-1] = 1.0
+    assert effective_draws(once) == 1
+    assert effective_draws(np.zeros(10)) == 0
