@@ -69,6 +69,10 @@ def _line(one: Mapping[str, Any], dynamics: DynamicsSettings) -> Line:
     if otherwise:
         level, used = "fair", shown(otherwise[name])
         words = f"the log tells otherwise than this world, which uses {used} (see --dynamics fitted); {words}"
+    if one.get("refuted") and name in DynamicsSettings.model_fields and getattr(dynamics, name) != value:
+        level, used = "fair", shown(float(getattr(dynamics, name)))
+        words = words.replace("left out, as", "--dynamics fitted leaves it out, as")
+        words = f"the log leaves no room for what this world uses, {used}; {words}"
     beside = {}
     for part, key, title in (
         ("placebo", "value", "placebo (order shuffled)"),

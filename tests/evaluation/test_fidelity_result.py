@@ -226,3 +226,17 @@ def test_what_the_log_tells_otherwise_is_said() -> None:
     assert (used.level, used.verdict) == ("good", "identified: so")
     cut = {"calibration": {"estimates": [TOLD | {"name": "frailty", "low": -2.0}]}}
     assert told(cut) == {"frailty": (0.0, 3.0)}, "cut to what a setting allows"
+
+
+def test_an_effect_that_the_log_leaves_no_room_for_is_not_said_to_be_out_of_a_world_that_has_it() -> None:
+    refuted = TOLD | {
+        "value": 0.0, "low": None, "high": None, "identified": False, "refuted": True,
+        "words": "not identified: left out, as [0, 1] leaves no room for the default 1.95; so",
+    }  # fmt: skip
+    fit = {"calibration": {"estimates": [refuted]}}
+    line = calibration_lines(fit, DynamicsSettings(boredom=4.0))[0]
+    assert line.level == "fair"
+    assert line.verdict.startswith("the log leaves no room for what this world uses, 4; not identified")
+    assert ": --dynamics fitted leaves it out, as [0, 1]" in line.verdict
+    out = calibration_lines(fit, DynamicsSettings(boredom=0.0))[0]
+    assert (out.level, out.verdict) == ("unknown", refuted["words"])
