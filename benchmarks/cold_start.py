@@ -122,11 +122,12 @@ class Bench:
         with bar(len(KNOWN), f"curve over {side}s", "fit") as shown:
             for known in KNOWN:
                 found = self.guesses(self.rows.take(~chosen | (rank < known)), test)
-                errors = {n: rmse(g, test.rating.astype(np.float64)) for n, g in found.items()}
+                actual = test.rating.astype(np.float64)
+                errors = {n: (rmse(g, actual), float((g - actual).mean())) for n, g in found.items()}
                 shown.update(1)
                 print(
                     f"  {side}s with {known:2d} known   "
-                    + "  ".join(f"{n} {e:.4f}" for n, e in errors.items()),
+                    + "  ".join(f"{n} {e:.4f} (mean error {m:+.3f})" for n, (e, m) in errors.items()),
                     flush=True,
                 )
 

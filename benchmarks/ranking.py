@@ -1,6 +1,6 @@
 """Does a world rank policies as the truth does? Twenty policies in `foreign` truths and in worlds fitted to their logs.
 
-    python benchmarks/ranking.py                               # seeds 0..9, all worlds: two hours on one core
+    python benchmarks/ranking.py                               # seeds 0..9, all worlds: 7 minutes of processor time each
     python benchmarks/ranking.py --seeds 100 101 --worlds fitted strong
     python benchmarks/ranking.py --keep measured --seeds 0 1 2        # resumable, and several at once into one folder
 

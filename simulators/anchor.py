@@ -7,17 +7,24 @@ own dynamics, with the log's clicks as the past of every slate.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from recworld.logs.log import FloatArray, InteractionLog
 from recworld.seeding import generator
+from recworld.simulators.attraction import matching_shift
 from recworld.simulators.calibration_kernels import boredom_rows, drift_rows
-from recworld.simulators.calibration_table import Pairs, SlateTable, chosen_units, make_pairs, slate_table
+from recworld.simulators.calibration_table import (
+    COLUMNS,
+    Pairs,
+    SlateTable,
+    chosen_units,
+    make_pairs,
+    slate_table,
+)
 
 if TYPE_CHECKING:
     from recworld.simulators.world import World
@@ -56,7 +63,7 @@ def click_shift(world: World, share: float) -> FloatArray:
     pairs = _pairs(world, table)
     bored = np.empty(len(table))
     boredom_rows(pairs.start, pairs.near, pairs.age, d.boredom_memory, d.boredom_scale, bored)
-    noticed, clicked = d.examination_decay**table.position, table.clicked
+    noticed, clicked = np.asarray(d.examination_decay**table.position, np.float64), table.clicked
     if d.examination == "cascade":  # nobody looks on after a click
         before = _clicked_before(table)
         noticed, clicked = noticed * ~before, clicked & ~before
@@ -66,12 +73,7 @@ def click_shift(world: World, share: float) -> FloatArray:
     wanted, shifts = float(np.clip(clicked.sum(), 0.5, noticed.sum() - 0.5)), []
     for member in range(truth.num_members):
         logit = _logits(world, table, member, share) - d.boredom * bored
-        low, high = -BOUND, BOUND
-        for _ in range(40):
-            middle = (low + high) / 2
-            rate = float((noticed * expit(logit + middle)).sum())
-            low, high = (middle, high) if rate < wanted else (low, middle)
-        shifts.append((low + high) / 2)
+        shifts.append(matching_shift(logit, noticed, wanted, BOUND))
     return np.asarray(shifts, np.float32)
 
 
@@ -121,14 +123,12 @@ def slates_of(arrays: dict[str, Any]) -> SlateTable:
     Raises:
         ValueError: the arrays are no table.
     """
-    kinds = {f.name: "f" if f.name in ("surprise", "liking", "score") else "i" for f in fields(SlateTable)}
-    table = SlateTable(**arrays)
     for name, array in arrays.items():
-        kind = "b" if name == "clicked" else kinds[name]
-        if array.ndim != 1 or array.dtype.kind not in (kind, "u" if kind == "b" else kind):
+        kind = {"clicked": "b", "surprise": "f", "liking": "f", "score": "f"}.get(name, "i")
+        if array.ndim != 1 or array.dtype.kind != kind:
             raise ValueError(f"shown.{name} has shape {array.shape} and type {array.dtype}")
-    rows = ("user", "item", "position", "clicked", "surprise", "liking", "score")
-    if len({len(arrays[name]) for name in rows}) != 1:
+    table = SlateTable(**arrays)
+    if len({len(arrays[name]) for name in COLUMNS}) != 1:
         raise ValueError("the columns of shown differ in length")
     for name, size in (("slate_start", len(table)), ("session_start", len(table.slate_start) - 1)):
         start = arrays[name]
@@ -136,4 +136,4 @@ def slates_of(arrays: dict[str, Any]) -> SlateTable:
             raise ValueError(f"shown.{name} must rise from 0 to {size}")
     if len(table.session_user) != table.num_sessions:
         raise ValueError("shown.session_user must have one entry a session")
-    return replace(table, clicked=table.clicked.astype(np.bool_))
+    return table

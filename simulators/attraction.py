@@ -130,10 +130,17 @@ def _shift(rows: AttractionRows, member: Factors, noticed: Floats, settings: Att
         return float(np.log(settings.negatives * len(rows) / size))
     logit, seen = member.predict(rows.user, rows.item), noticed[rows.position] * rows.weight
     wanted = float((rows.weight * rows.clicked).sum())
-    low, high = -5.0, 5.0
+    return matching_shift(logit, seen, wanted, 5.0)
+
+
+def matching_shift(logit: Floats, weight: Floats, wanted: float, bound: float) -> float:
+    """Return the shift of logits, at most `bound`, at which the weighted sum of their probabilities is `wanted`."""
+    low, high = -bound, bound
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if float((seen * expit(logit + middle)).sum()) < wanted else (low, middle)
+        low, high = (
+            (middle, high) if float((weight * expit(logit + middle)).sum()) < wanted else (low, middle)
+        )
     return (low + high) / 2
 
 

@@ -15,6 +15,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Shorts = npt.NDArray[np.int32]
 
+COLUMNS = ("user", "item", "position", "clicked", "surprise", "liking", "score")
+"""What a `SlateTable` has one entry a row of."""
 LEAST_SCORE = 0.1
 """Standard deviation of a policy's log scores within a user below which it told no pair from another."""
 MOST_PLACE = 0.7
@@ -74,17 +76,15 @@ class SlateTable:
 
     def take_rows(self, rows: Ints) -> SlateTable:
         """Return the table with its rows in another order; slates and sessions keep their sizes."""
-        parts = ("item", "position", "clicked", "surprise", "liking", "score")
-        return replace(self, **{name: getattr(self, name)[rows] for name in parts})
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
     def sessions(self, keep: npt.NDArray[np.bool_]) -> SlateTable:
         """Return the table of the chosen sessions, (E,) bool."""
         slates = np.repeat(keep, np.diff(self.session_start))
         rows = np.repeat(slates, np.diff(self.slate_start))
-        parts = ("user", "item", "position", "clicked", "surprise", "liking", "score")
         return replace(
             self,
-            **{name: getattr(self, name)[rows] for name in parts},
+            **{name: getattr(self, name)[rows] for name in COLUMNS},
             slate_start=_offsets(np.diff(self.slate_start)[slates]),
             session_start=_offsets(np.diff(self.session_start)[keep]),
             session_user=self.session_user[keep],
