@@ -20,6 +20,7 @@ def observation_space(env: RecVectorEnv) -> Dict:
     """Return the observation space of one user (see `RecVectorEnv` for the table)."""
     c, h, world = env.num_candidates, env.history_length, env.world
     items, users, width = world.num_items, world.num_users, world.vector_width
+    factors = world.agent.response.taste.shape[2]
 
     def vectors(*shape: int) -> Box:
         # Unit vectors in float32 may stand a rounding error outside [-1, 1].
@@ -36,6 +37,7 @@ def observation_space(env: RecVectorEnv) -> Dict:
             "history_feedback": Box(-1.0, 1.0, (h,), np.float32),
             "step": Box(0.0, 1.0, (1,), np.float32),
             "user": Box(0, users - 1, (1,), np.int32) if ids else vectors(),
+            "user_estimate": Box(-1e3, 1e3, (factors,), np.float32),
         }
     )
 

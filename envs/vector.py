@@ -51,6 +51,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
     | candidate_score | (C,) float32 | same | [-50, 50] | the recommender's estimate: click logit, or expected reward |
     | action_mask | (C,) int8 | same | 0 or 1 | 1 = may be chosen |
     | step | (1,) float32 | same | [0, 1] | slates shown / T |
+    | user_estimate | (G,) float32 | same | [-1000, 1000] | the recommender's factors of the user, as they stand |
 
     ## Rewards
     `click`: number of clicks. `rating`: sum over clicks of (r - mid) / (half range). Weights of both, or a function.
@@ -314,20 +315,21 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         return reward
 
     def _observation(self, seen: Seen) -> Observation:
-        h = self.history_length
+        h, c = self.history_length, self.num_candidates
         user, history, items = seen.ints[:, :1], seen.ints[:, 1 : 1 + h], seen.ints[:, 1 + h :]
         if self.observation_form == "features":
             user = self.tables.user_vector[user[:, 0]]
             history, items = self.tables.item_vector[history], self.tables.item_vector[items]
         return {
             "action_mask": seen.mask,
-            "candidate_score": seen.floats[:, 1 + 2 * h :],
+            "candidate_score": seen.floats[:, 1 + 2 * h : 1 + 2 * h + c],
             "candidates": items,
             "history": history,
             "history_age": seen.floats[:, 1 + h : 1 + 2 * h],
             "history_feedback": seen.floats[:, 1 : 1 + h],
             "step": seen.floats[:, :1],
             "user": user,
+            "user_estimate": seen.floats[:, 1 + 2 * h + c :],
         }
 
     def _info(self, happened: Happened) -> dict[str, Any]:

@@ -235,3 +235,6 @@ def observe(
             score = np.float32(agent_score(x, f, p, q, fo, u, np.int64(item)))
         of[row, floats_at + c] = score
         om[row, c] = there
+    estimate_at, taste_at = floats_at + np.uint64(want), np.uint64(fo + q[st.S_AGENT])
+    for k in range(np.uint64(g)):
+        of[row, estimate_at + k] = f[taste_at + k]

@@ -167,7 +167,7 @@ class Seen(NamedTuple):
     """Fresh arrays that hold one observation of every user."""
 
     ints: Array  # (N, 1 + H + C) int32: user, history, candidates
-    floats: Array  # (N, 1 + 2 H + C) float32: step, feedback, age, score
+    floats: Array  # (N, 1 + 2 H + C + G) float32: step, feedback, age, score, recommender's taste
     mask: Array  # (N, C) int8
 
 

@@ -198,7 +198,7 @@ class UserSimulator:
         n, h, c = self.num_users, self.layout.history, self.layout.candidates
         return Seen(
             np.empty((n, 1 + h + c), np.int32),
-            np.empty((n, 1 + 2 * h + c), np.float32),
+            np.empty((n, 1 + 2 * h + c + self.layout.agent), np.float32),
             np.empty((n, c), np.int8),
         )
 
