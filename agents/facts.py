@@ -2,7 +2,7 @@
 
 Similarities are cosines of *centred* text vectors, as the texts of one catalogue all resemble each other. Sums over what was
 consumed in the episode that decay at several rates need no learning to be of use: boredom follows such a sum.
-An item number is only ever looked up in the table of text vectors; nothing is learnt per item or per user.
+Nothing is learnt here; what is learnt about single items stands in `recworld.agents.item_memory`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recworld.agents.item_memory import ItemLookup
 from recworld.agents.plackett_luce import HIDDEN
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Facts:
         present: (N, H) bool, false at padding.
         memory: (N, H, 2) feedback and age.
         user, history, candidate: item and user numbers, (N,), (N, H), (N, C) int64, or their text vectors.
+        number: (N, C) int64 item numbers in either form, I where unknown.
+        estimate: (N, G) the recommender's factors of the user.
     """
 
     mask: Tensor
@@ -57,6 +60,8 @@ class Facts:
     user: Tensor
     history: Tensor
     candidate: Tensor
+    number: Tensor
+    estimate: Tensor
 
 
 def to_tensors(observation: Observation, device: torch.device | str) -> Tensors:
@@ -102,6 +107,8 @@ class FactReader(nn.Module):
         for name, tensor in (buffers | {"rates": torch.tensor(decays, dtype=torch.float32)}).items():
             # Not persistent: tables come from the environment, a run's weights hold what was learnt.
             self.register_buffer(name, tensor, persistent=False)
+        self.lookup = ItemLookup(items)
+        self.num_items, self.num_factors = len(items) - 1, env.tables.item_estimate.shape[1]
         self.horizon = int(env.horizon)
         self.num_similar = len(decays) + 4
         self.num_summary = 7 + self.num_similar
@@ -153,7 +160,8 @@ class FactReader(nn.Module):
         levels = torch.stack((standard, score.clamp(-10, 10) / 4, score.sigmoid()), -1)
         memory = torch.stack((feedback, age), -1)
         return Facts(
-            mask, score, standard, spread, similar, levels, torch.cat(summary, 1), present, memory, user, history, candidate
+            mask, score, standard, spread, similar, levels, torch.cat(summary, 1), present, memory, user, history, candidate,
+            self.lookup(candidate), observation["user_estimate"].float(),
         )  # fmt: skip
 
     def _weights(self, current: Tensor, age: Tensor, feedback: Tensor) -> Tensor:

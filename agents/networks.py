@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recworld.agents.facts import FactReader, Facts, Tensors
+from recworld.agents.item_memory import MAX_ITEMS, ItemMemory
 from recworld.agents.plackett_luce import HIDDEN
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
 
@@ -32,6 +33,14 @@ def choice_loss(attraction: Tensor, examined: Tensor, click: Tensor, shown: Tens
     """
     chance = (examined * attraction.sigmoid()).clamp(1e-6, 1 - 1e-6)
     return nn.functional.binary_cross_entropy(chance, click, weight=shown)
+
+
+def item_memory(reader: FactReader, settings: NetworkSettings) -> ItemMemory | None:
+    """Return a fresh memory of single items, or none where the settings or the size of the catalogue say so."""
+    wanted = settings.item_memory
+    if wanted if wanted is not None else reader.num_items <= MAX_ITEMS:
+        return ItemMemory(reader.num_items, reader.num_factors)
+    return None
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -70,13 +79,17 @@ class SlatePolicyNetwork(nn.Module):
         self.residual = zero_linear(hidden, 1)
         self.estimator = CandidateScorer(self.reader, settings)
         self.correction = zero_linear(hidden, 1)
+        self.memory, self.memory_penalty = item_memory(self.reader, settings), settings.memory_penalty
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
         self.pooled = nn.Linear(3 * hidden + self.reader.num_summary, hidden)
         self.value = nn.Linear(hidden, 1)
 
     def estimate(self, facts: Facts) -> Tensor:
         """Return the corrected score, (N, C), in the score's units."""
-        return facts.score + self.correction(self.estimator(facts, self.reader)).squeeze(-1)
+        corrected: Tensor = facts.score + self.correction(self.estimator(facts, self.reader)).squeeze(-1)
+        if self.memory is not None:
+            corrected = corrected + self.memory(facts.number, facts.estimate)
+        return corrected
 
     @torch.no_grad()  # the correction answers to what was observed, not to the policy's gradient
     def standard_estimate(self, facts: Facts) -> Tensor:
@@ -117,11 +130,16 @@ class SlatePolicyNetwork(nn.Module):
             shown: (B, K) 0 where the slot stayed empty.
             reward: (B,) of the slate; used where the score is no click logit.
         """
-        estimate = self.estimate(self.reader(observation, slates))  # (B, K)
+        facts = self.reader(observation, slates)
+        estimate = self.estimate(facts)  # (B, K)
         examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
         if self.is_click_logit:
-            return choice_loss(estimate, examined, click, shown)
-        return nn.functional.mse_loss((examined * estimate * shown).sum(1), reward)
+            loss = choice_loss(estimate, examined, click, shown)
+        else:
+            loss = nn.functional.mse_loss((examined * estimate * shown).sum(1), reward)
+        if self.memory is not None:
+            loss = loss + self.memory_penalty * self.memory.penalty(facts.number)
+        return loss
 
 
 @dataclass

@@ -28,6 +28,10 @@ class NetworkSettings(Settings):
     """Width of the two hidden layers over a candidate."""
     decays: tuple[float, ...] = Field((0.5, 0.8, 0.95), min_length=1)
     """Decay rates per step of the similarity to what was consumed in the episode."""
+    item_memory: bool | None = None
+    """Whether corrections of the recommender's estimate are learnt per item; none: up to 50,000 items."""
+    memory_penalty: float = Field(1e-3, ge=0)
+    """Weight of the squared corrections per item beside the cross-entropy: holds back items that were shown seldom."""
 
 
 class CandidateScorer(nn.Module):
