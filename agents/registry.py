@@ -35,6 +35,11 @@ for _name, _target in {
     "static": "recworld.agents.baselines:StaticAgent",
     "greedy": "recworld.agents.baselines:GreedyAgent",
     "mmr": "recworld.agents.baselines:MMRAgent",
+    "epsilon_greedy": "recworld.agents.baselines:EpsilonGreedyAgent",
+    "linucb": "recworld.agents.bandits:LinUCBAgent",
+    "thompson": "recworld.agents.bandits:ThompsonAgent",
+    "epsilon_greedy_bandit": "recworld.agents.bandits:EpsilonGreedyBanditAgent",
+    "ucb": "recworld.agents.bandit_items:UCBAgent",
     "oracle": "recworld.agents.upper:ShortTermOracle",
 }.items():
     AGENTS.register(_name, _target)

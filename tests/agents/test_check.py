@@ -149,7 +149,22 @@ def test_findings_can_be_returned() -> None:
     assert any("Copy what you change" in finding for finding in findings)
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn", "random", "greedy", "mmr", "popularity"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ppo",
+        "a2c",
+        "dqn",
+        "random",
+        "greedy",
+        "mmr",
+        "popularity",
+        "epsilon_greedy",
+        "linucb",
+        "thompson",
+        "ucb",
+    ],
+)
 def test_our_own_agents_pass(name: str) -> None:
     assert check_agent(name) == []
 

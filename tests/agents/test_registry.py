@@ -16,6 +16,8 @@ from recworld.agents.base import Agent, Learner, Persistent, Resumable
 from recworld.envs import RecVectorEnv
 from recworld.errors import CorruptError, InputError
 
+ONLINE = ["linucb", "thompson", "ucb", "epsilon_greedy_bandit"]
+
 
 class First:
     """Takes the environment only."""
@@ -52,7 +54,10 @@ class Needy(First):
         self.must = must
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn", "random", "popularity", "greedy", "mmr"])
+@pytest.mark.parametrize(
+    "name",
+    ["ppo", "a2c", "dqn", "random", "popularity", "greedy", "mmr", "epsilon_greedy", *ONLINE],
+)
 def test_every_name_builds_an_agent_that_acts(name: str, small_env: Callable[..., RecVectorEnv]) -> None:
     env = small_env()
     agent = make_agent(name, env, 1)
@@ -62,7 +67,7 @@ def test_every_name_builds_an_agent_that_acts(name: str, small_env: Callable[...
 
 
 def test_learners_have_all_abilities(small_env: Callable[..., RecVectorEnv]) -> None:
-    for name in ("ppo", "a2c", "dqn"):
+    for name in ("ppo", "a2c", "dqn", *ONLINE):
         agent = make_agent(name, small_env())
         assert isinstance(agent, Learner)
         assert isinstance(agent, Persistent)
@@ -100,7 +105,7 @@ def test_wrong_names_and_options_are_told(small_env: Callable[..., RecVectorEnv]
         make_agent("ppo", env, 0, {"learning_rate": -1})
 
 
-@pytest.mark.parametrize("name", ["ppo", "dqn", "greedy"])
+@pytest.mark.parametrize("name", ["ppo", "dqn", "greedy", *ONLINE])
 def test_a_stored_agent_comes_back(name: str, tmp_path: Path, small_env: Callable[..., RecVectorEnv]) -> None:
     env = small_env()
     agent = make_agent(name, env, 4)
