@@ -125,6 +125,8 @@ class TrainSettings(WorldSource):
     """Algorithm: ppo, dqn, a2c, or a class of your own as module:Class."""
     total_steps: int = Field(400_000, ge=1)
     """User steps of training, the sum over all simulated users."""
+    world_seed: int | None = Field(None, ge=0, lt=2**31)
+    """Seed of the log and of the fitted world, so that several seeds train in the same world; none: seed."""
     threads: int = Field(1, ge=1)
     """Threads of torch; the same number gives the same bits. More pays for large networks on an idle machine only."""
     checkpoint_seconds: float = Field(15.0, ge=0)
@@ -133,6 +135,14 @@ class TrainSettings(WorldSource):
     """Folder of the run, which must not exist; none: runs/<dataset>-<algo>-<number>."""
     resume: str | None = Field(None, exclude=True)
     """Run folder of a run to go on with; it keeps its settings, --total-steps alone may be raised."""
+    tune: int | None = Field(None, ge=1, exclude=True)
+    """Search the algorithm's settings with so many trials instead of training; the best are written as a --config file."""
+    tune_steps: int | None = Field(None, ge=1, exclude=True)
+    """User steps of each trial; none: total_steps, what the training afterwards takes."""
+    tune_pruner: Literal["median", "hyperband", "none"] = Field("median", exclude=True)
+    """How a trial that is behind on validation users is given up early."""
+    tune_fields: list[str] | None = Field(None, min_length=1, exclude=True)
+    """Settings to search, as learning_rate network.hidden; none: all with a known range."""
     env: TrainEnvSettings = TrainEnvSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     agent: Any = None
@@ -254,8 +264,9 @@ def _complete(settings: W, model: type[W]) -> W:
         _choose_members(settings, values)
         if settings.evaluation.every is None:
             values["evaluation"]["every"] = max(1, settings.total_steps // 10)
-        values["resume"] = settings.resume
-    return validate(model, values | {"config": settings.config}, "flags", flags=True)
+    # What belongs to the command and not to the run is not part of what is saved.
+    unsaved = {name: getattr(settings, name) for name, field in model.model_fields.items() if field.exclude}
+    return validate(model, values | unsaved, "flags", flags=True)
 
 
 def _choose_members(settings: TrainSettings, values: dict[str, Any]) -> None:

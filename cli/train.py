@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from recworld.cli.checks import check_parts, check_tuning, short_name, sized
 from recworld.cli.main import running, show_help, use_threads, wants_help
 from recworld.cli.settings import TrainSettings, load_settings, peek, resolve_train, train_defaults
 from recworld.errors import InputError
@@ -29,7 +30,17 @@ def train(words: list[str], prog: str) -> None:
         return
     start = time.perf_counter()
     resumed = peek(words, "--resume")
-    run, settings, world = _started(words) if resumed is None else _resumed(resumed, words)
+    if resumed is None:
+        asked = resolve_train(words)
+        if asked.tune is not None:
+            from recworld.cli.tune import tune
+
+            tune(asked, prog)
+            return
+        check_tuning(asked)
+        run, settings, world = _started(asked)
+    else:
+        run, settings, world = _resumed(resumed, words)
     running(str(run.path))
     use_threads(settings.threads)
     _train(run, settings, world)
@@ -37,28 +48,27 @@ def train(words: list[str], prog: str) -> None:
     print(_next_commands(run, settings, prog))
 
 
-def _started(words: list[str]) -> tuple[RunFolder, TrainSettings, World]:
-    settings = resolve_train(words)
+def _started(settings: TrainSettings) -> tuple[RunFolder, TrainSettings, World]:
     folder = Path(settings.run_dir).expanduser() if settings.run_dir else None
     if folder is not None:
         RunFolder.check_free(folder)
     check_writable(folder.parent if folder else Path("runs"))
-    _check_parts(settings)
+    check_parts(settings)
     from recworld.cli.prepare import prepare
 
-    sized = [settings]
+    fitting = [settings]
 
     def check(log: InteractionLog) -> None:
-        sized[0] = _sized(settings, log)
+        fitting[0] = sized(settings, log)
 
     prepared = prepare(settings, check)
-    settings = sized[0]
+    settings = fitting[0]
 
     def fill(path: Path) -> None:
         for name, part in (("world", prepared.world), ("text", prepared.vectors)):
             write_folder(path / name, part.save)  # with sums of its own, which loading checks
 
-    stem = f"{Path(settings.dataset).stem}-{_short(settings.algo)}"
+    stem = f"{Path(settings.dataset).stem}-{short_name(settings.algo)}"
     run = RunFolder.create(settings.model_dump(mode="json"), fill, folder, stem)
     say(f"\nRun: {run.path}")
     return run, settings, prepared.world
@@ -90,81 +100,6 @@ def _resumed(name: str, words: list[str]) -> tuple[RunFolder, TrainSettings, Wor
     return run, settings, World.load(run.world)
 
 
-def _check_parts(settings: TrainSettings) -> None:
-    """Check early, before the long work, what only the parts themselves can tell.
-
-    Raises:
-        InputError: no such baseline, device or reward.
-    """
-    from recworld.cli.comparison import check_names
-    from recworld.envs.rewards import make_reward
-
-    check_names(settings.evaluation.baselines, "--evaluation.baselines")
-    make_reward(settings.env.reward)
-    device = getattr(settings.agent, "device", None)
-    if isinstance(device, str):
-        from recworld.agents.learning import pick_device
-
-        pick_device(device)
-    if ":" in settings.algo or ":" in str(settings.env.reward):
-        _try_out(settings)
-
-
-def _try_out(settings: TrainSettings) -> None:
-    """Let code of the user's own play one step in the small invented world, so that it fails before the long work.
-
-    Raises:
-        InputError: it does.
-    """
-    from recworld.agents import make_agent
-    from recworld.envs import RecVectorEnv
-
-    say(f"Trying out {settings.algo if ':' in settings.algo else settings.env.reward} in a small world.")
-    env = RecVectorEnv(
-        2, num_candidates=max(20, settings.env.slate_size), slate_size=settings.env.slate_size,
-        reward=settings.env.reward, observation=settings.env.observation, seed=0,
-    )  # fmt: skip
-    observation, _ = env.reset(seed=0)
-    action = env.action_space.sample()
-    if ":" in settings.algo:
-        agent = make_agent(settings.algo, env, 0, dict(settings.agent or {}))
-        try:
-            action = agent.act(observation, deterministic=True)
-        except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"--algo {settings.algo}: act(observation, deterministic) failed with {type(error).__name__}: {text}. "
-                "recworld.check_agent says what a class gets wrong."
-            ) from error
-    env.step(action)
-
-
-def _sized(settings: TrainSettings, log: InteractionLog) -> TrainSettings:
-    """Return the settings with no more candidates than the log has items, where their number was left open.
-
-    Raises:
-        InputError: more candidates were asked for, or slates longer than the candidates.
-    """
-    env = settings.env
-    width = log.num_items if env.candidates == "all" else env.num_candidates
-    if width > log.num_items and "num_candidates" not in env.model_fields_set:
-        width = log.num_items
-        say(
-            f"{log.name} has {width} items: all of them are candidates in every step, instead of {env.num_candidates}."
-        )
-        env = env.model_copy(update={"num_candidates": width})
-        settings = settings.model_copy(update={"env": env})
-    if width > log.num_items:
-        raise InputError(
-            f"--env.num-candidates got {env.num_candidates}: {log.name} has {log.num_items} items, so at most that many."
-        )
-    if env.slate_size > width:
-        raise InputError(
-            f"--env.slate-size got {env.slate_size}: at most the {width} candidates can be shown."
-        )
-    return settings
-
-
 def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:
     from recworld.cli import comparison
     from recworld.cli.prepare import stage
@@ -183,16 +118,11 @@ def _train(run: RunFolder, settings: TrainSettings, world: World) -> None:
         session.train(lines)
     with stage("Comparison: test users, in the world of training and in one that training never met"):
         board = comparison.leaderboard(
-            {_short(settings.algo): session.agent}, evaluation.baselines, world, options, members,
+            {short_name(settings.algo): session.agent}, evaluation.baselines, world, options, members,
             users="test", episodes=evaluation.episodes, seed=settings.seed,
         )  # fmt: skip
         board.save(run.evaluation)
     print(board.text())
-
-
-def _short(algo: str) -> str:
-    """Return the name of an algorithm in tables and folders: that of the class for one of the user's own."""
-    return algo.rpartition(":")[2]
 
 
 def _next_commands(run: RunFolder, settings: TrainSettings, prog: str) -> str:
