@@ -6,6 +6,7 @@ from recworld.cli.settings import TrainSettings
 from recworld.errors import InputError
 from recworld.logs.log import InteractionLog
 from recworld.progress import say
+from recworld.simulators.world import World
 
 
 def check_parts(settings: TrainSettings) -> None:
@@ -57,7 +58,7 @@ def _try_out(settings: TrainSettings) -> None:
     env.step(action)
 
 
-def sized(settings: TrainSettings, log: InteractionLog) -> TrainSettings:
+def sized(settings: TrainSettings, log: InteractionLog | World) -> TrainSettings:
     """Return the settings with no more candidates than the log has items, where their number was left open.
 
     Raises:

@@ -21,7 +21,10 @@ TASK = ("slate_size", "num_candidates", "candidates", "reward", "horizon", "repe
 
 
 class EvaluateSettings(Settings):
-    """Compare trained runs and baselines on the same users and luck, in the world of the first run."""
+    """Compare trained runs and baselines on the same users and luck, in the world of the first run.
+
+    With --algos ALGO ... it trains them first, with several seeds, in one world: see --algos ppo --help.
+    """
 
     world: str | None = None
     """Folder of a world to compare in, of `recworld fit` or of a run; none: the world of the first run."""
@@ -47,6 +50,11 @@ def evaluate(words: list[str], prog: str) -> None:
     Raises:
         InputError: a wrong flag or setting, a folder that is not a run, an unknown policy.
     """
+    if any(word.partition("=")[0] == "--algos" for word in words):
+        from recworld.cli.board import train_and_compare
+
+        train_and_compare(words, prog)
+        return
     if wants_help(words):
         show_help(
             EvaluateSettings, EvaluateSettings(), f"{prog} RUN|POLICY ...", str(EvaluateSettings.__doc__)

@@ -113,6 +113,18 @@ class FlagReader:
             )
         return values, words
 
+    def divide(self, tokens: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the words that are flags of this class with their values, and all others, for another reader."""
+        own: list[str] = []
+        others: list[str] = []
+        current = others
+        for token in tokens:
+            if _is_flag(token):
+                name = token.partition("=")[0].removeprefix("--").replace("-", "_")
+                current = own if (name,) in self.kinds else others
+            current.append(token)
+        return own, others
+
     def _is_switch(self, path: Path) -> bool:
         return _parts(self.kinds[path]) == {bool}
 

@@ -53,16 +53,18 @@ def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lam
         InputError: something about the log or a setting is wrong.
         UnavailableError: the data or the language model cannot be fetched.
     """
-    log = load_log(settings.dataset, settings.data, settings.seed)
+    given = getattr(settings, "world_seed", None)
+    seed = settings.seed if given is None else int(given)
+    log = load_log(settings.dataset, settings.data, seed)
     check_log(log)
     check(log)
     with stage(f"Text vectors: {settings.encoder.kind}"):
         vectors = encode_log(log, settings.encoder)
     with stage(f"World: {settings.world.members} members fitted to the log"):
         world = cached_world(
-            log, vectors.user, vectors.item, settings.world, settings.dynamics.settings(), settings.seed
+            log, vectors.user, vectors.item, settings.world, settings.dynamics.settings(), seed
         )
         world = settings.dynamics.applied(world)
-        for line in trust_lines(world.report, bias_rmse(log, settings.seed)):
+        for line in trust_lines(world.report, bias_rmse(log, seed)):
             say(f"  {line}")
     return Prepared(world, vectors, log)

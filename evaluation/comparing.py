@@ -12,7 +12,7 @@ from recworld.agents.base import Agent
 from recworld.agents.episodes import IGNORED_OPTIONS, episode_env, play
 from recworld.errors import InputError
 from recworld.evaluation.intervals import shown_matrix
-from recworld.evaluation.metrics import PER_EPISODE, episode_metrics
+from recworld.evaluation.metrics import PER_EPISODE, episode_metrics, first_slates
 from recworld.evaluation.results import EvaluationResult, PolicyResult
 from recworld.progress import bar
 from recworld.seeding import child_seed
@@ -68,25 +68,30 @@ def _evaluate(
             f"An evaluation needs a seed and an episode. Got seeds {list(seeds)}, {episodes_per_user} episodes."
         )
     number = env.world.users(env.users) if users is None else np.asarray(users)
-    values, shown = [], []
+    values, shown, overlap, same = [], [], [], []
     for agent in agents:
-        found, items = [], []
+        found, items, first = [], [], []
         for seed in seeds:
             for episode in range(episodes_per_user):
                 played = play(agent, env, number, seed=seed, episode=episode)
                 found.append(episode_metrics(played, env.tables.item_vector))
                 items.append(shown_matrix(played.item, env.world.num_items))
+                first.append(first_slates(played.item[0], env.world.num_items))
                 progress(1)
         values.append({metric: _mean_where_defined([one[metric] for one in found]) for metric in PER_EPISODE})
         union = items[0]
         for one in items[1:]:
             union = union.maximum(one)
         shown.append(union)
+        overlap.append(np.mean([each for each, _ in first], axis=0))
+        same.append(np.mean([share for _, share in first]))
     return PolicyResult(
         name=name,
         is_upper_line=bool(getattr(agents[0], "is_upper_line", False)),
         values={metric: np.stack([run[metric] for run in values]) for metric in PER_EPISODE},
         shown=shown,
+        overlap=np.stack(overlap),
+        same=np.array(same),
     )
 
 

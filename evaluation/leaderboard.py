@@ -11,6 +11,7 @@ from typing import Any
 
 from recworld.errors import InputError
 from recworld.evaluation.intervals import Interval
+from recworld.evaluation.questions import Answers, Questions, answer, answers_json, overlap_estimate
 from recworld.evaluation.results import EvaluationResult
 from recworld.storage import write_json, write_text
 
@@ -19,6 +20,12 @@ BASELINES = ("random", "popularity", "static", "greedy", "epsilon_greedy", "mmr"
 """Names that are not taken for trained agents unless asked to."""
 COLLAPSE = 0.5
 """A policy that shows less than this share of what the reference covers is flagged."""
+ALIKE = 2.0
+"""A policy whose first slates overlap between users by more than this many times the reference's is flagged ..."""
+ALIKE_ALWAYS = 0.8
+"""... and one whose slates overlap by this much, if the reference's do not."""
+KEPT = 0.5
+"""A policy that keeps less than this share of its gain where tastes stay is flagged."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class Leaderboard:
         results: one per world; the first is the world that training met.
         trained: the policies to give a verdict on; all but upper lines and the known baselines by default.
         still: the first world with tastes that stay, to tell gains that are shifted tastes only.
+        questions: what every world is asked beyond its rows; None: nothing.
+        remarks: lines to be shown with the warnings (runs that failed).
 
     Raises:
         InputError: no result, or a trained policy that was not measured.
@@ -77,6 +86,8 @@ class Leaderboard:
         results: Sequence[EvaluationResult],
         trained: Sequence[str] | None = None,
         still: EvaluationResult | None = None,
+        questions: Questions | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         if not results:
             raise InputError("A leaderboard needs at least one result. Got none.")
@@ -89,12 +100,21 @@ class Leaderboard:
             first.policy(name)
         self.trained = list(trained)
         self.still = still
+        self.questions = questions
+        self.remarks = list(remarks)
+        self._answers: dict[str, Answers] = {}
         self.upper = [name for name in first.policies if name in upper]
 
     def rows(self, result: EvaluationResult) -> list[str]:
         """Return the competing policies of a result, best mean return first; upper lines are not among them."""
         names = [name for name in result.policies if name not in self.upper]
         return sorted(names, key=lambda name: -result.policies[name].summary["return"].mean)
+
+    def answers(self, result: EvaluationResult) -> Answers:
+        """Return what a world answers to the questions (to the default ones where none were asked)."""
+        if result.label not in self._answers:
+            self._answers[result.label] = answer(result, self.upper, self.questions or Questions())
+        return self._answers[result.label]
 
     def verdicts(self) -> list[Verdict]:
         """Return a verdict on every trained policy in every world."""
@@ -108,10 +128,10 @@ class Leaderboard:
         return found
 
     def flags(self) -> list[str]:
-        """Return warnings: gains that vanish in another world or with tastes that stay, collapsed coverage."""
+        """Return warnings: gains that vanish in another world or with tastes that stay, collapsed coverage, slates alike."""
         first, reference = self.results[0], self.results[0].reference
         if reference is None:
-            return []
+            return list(self.remarks)
         found = []
         for name in self.rows(first):
             if name == reference:
@@ -122,14 +142,7 @@ class Leaderboard:
                     found.append(
                         f"{name}: its gain over {reference} in the {first.label} vanishes in the {other.label}."
                     )
-            if (
-                own["return"].sign > 0
-                and own["taste_shift"].sign > 0
-                and self._gone_without_shift(name, reference)
-            ):
-                found.append(
-                    f"{name}: it gains on {reference} only by shifting tastes: where tastes stay, the gain is gone."
-                )
+            found += self._by_shift(name, reference, own)
             covered = first.policies[reference].summary["coverage"].mean
             limit = first.policies[name].summary["coverage"]
             if limit.mean < COLLAPSE * covered and own["coverage"].sign < 0:
@@ -137,16 +150,46 @@ class Leaderboard:
                     f"{name}: it shows {100 * limit.mean:.1f} % of the catalogue, less than half of the "
                     f"{100 * covered:.1f} % of {reference}."
                 )
-        return found
+            found += self._alike(first, name, reference)
+        return [*found, *self.remarks]
 
-    def _gone_without_shift(self, name: str, reference: str) -> bool:
-        return self.still is not None and self.still.difference(name, reference)["return"].sign <= 0
+    def _by_shift(self, name: str, reference: str, own: dict[str, Interval]) -> list[str]:
+        if self.still is None or own["return"].sign <= 0 or own["taste_shift"].sign <= 0:
+            return []
+        kept = self.still.difference(name, reference)["return"]
+        if kept.sign <= 0:
+            return [
+                f"{name}: it gains on {reference} only by shifting tastes: where tastes stay, the gain is gone."
+            ]
+        if kept.mean < KEPT * own["return"].mean:
+            return [
+                f"{name}: it gains on {reference} mostly by shifting tastes: {own['return'].mean:+.2f}, of which "
+                f"{kept.mean:+.2f} is left where tastes stay."
+            ]
+        return []
+
+    def _alike(self, result: EvaluationResult, name: str, reference: str) -> list[str]:
+        overlap, known = (overlap_estimate(result, one) for one in (name, reference))
+        if not overlap.mean > known.mean or overlap_estimate(result, name, reference).interval().sign <= 0:
+            return []
+        if overlap.mean < min(ALIKE * known.mean, ALIKE_ALWAYS):
+            return []
+        same = result.policies[name].same
+        share = f"; {100 * float(same.mean()):.0f} % get the very same one" if same is not None else ""
+        return [
+            f"{name}: it shows much the same to everybody: two users share {100 * overlap.mean:.0f} % of their first "
+            f"slates, {100 * known.mean:.0f} % with {reference}{share}."
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything, JSON-ready, without wall-clock: the same evaluation gives the same text."""
+        worlds = [result.as_json() for result in self.results]
+        if self.questions is not None:
+            for world, result in zip(worlds, self.results, strict=True):
+                world["answers"] = answers_json(self.answers(result))
         return {
             "format": FORMAT,
-            "worlds": [result.as_json() for result in self.results],
+            "worlds": worlds,
             "tastes_that_stay": None if self.still is None else self.still.as_json(),
             "trained": self.trained,
             "upper_lines": self.upper,

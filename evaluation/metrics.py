@@ -73,6 +73,24 @@ def episode_metrics(episodes: Episodes, item_vector: npt.NDArray[np.float32]) ->
     }
 
 
+def first_slates(item: npt.NDArray[Any], num_items: int) -> tuple[FloatArray, float]:
+    """Return how much of a user's first slate others got too, (n,), and the share of users with the most common one.
+
+    The first is |A and B| / K averaged over the other users: 1 where everybody gets the same items, NaN for one user. Its
+    mean is the mean pairwise overlap. Slates are compared as sets.
+
+    Args:
+        item: (n, K) item numbers, I where empty.
+        num_items: I.
+    """
+    users, size = item.shape
+    filled = item < num_items
+    others = np.bincount(item[filled], minlength=num_items + 1)[item] - 1
+    overlap = np.where(filled, others, 0).sum(1) / (max(users - 1, 1) * size)
+    _, count = np.unique(np.sort(item, axis=1), axis=0, return_counts=True)
+    return overlap if users > 1 else np.full(1, np.nan), float(count.max() / users)
+
+
 def _ratio(above: npt.NDArray[Any], below: FloatArray) -> FloatArray:
     return np.where(below > 0, above / np.maximum(below, 1), np.nan)
 

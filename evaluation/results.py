@@ -12,7 +12,14 @@ import numpy.typing as npt
 from scipy import sparse
 
 from recworld.errors import InputError, did_you_mean
-from recworld.evaluation.intervals import Coverage, Interval, coverage_interval, mean_interval
+from recworld.evaluation.intervals import (
+    Coverage,
+    Estimate,
+    Interval,
+    coverage_interval,
+    mean_interval,
+    two_level,
+)
 from recworld.evaluation.metrics import METRICS
 
 FloatArray = npt.NDArray[np.float64]
@@ -27,12 +34,21 @@ class PolicyResult:
         is_upper_line: whether it reads what no recommender can know.
         values: (R, n) float64 by metric, averaged over seeds and episodes; NaN where not defined.
         shown: R sparse matrices (n, I), which user was ever shown which item.
+        overlap: (R, n) share of a user's first slate that others got too, averaged over them; None: not measured.
+        same: (R,) share of users whose first slate is the most common one.
     """
 
     name: str
     is_upper_line: bool
     values: dict[str, FloatArray]
     shown: list[sparse.csr_matrix]
+    overlap: FloatArray | None = None
+    same: FloatArray | None = None
+
+    @property
+    def runs(self) -> int:
+        """R, trained agents behind the row."""
+        return len(self.shown)
 
     @cached_property
     def coverage(self) -> Coverage:
@@ -80,7 +96,7 @@ class EvaluationResult:
     def difference(self, name: str, other: str) -> dict[str, Interval]:
         """Return policy minus other by metric, paired by user, each with its 95 % interval (coverage: jackknife).
 
-        Where the other has several runs, their mean is subtracted.
+        Where either has several runs, these are random too, and those of the one independent of those of the other.
 
         Raises:
             InputError: one of them was not measured.
@@ -88,13 +104,21 @@ class EvaluationResult:
         if (name, other) not in self._differences:
             first, second = self.policy(name), self.policy(other)
             found = {
-                metric: mean_interval(first.values[metric] - second.values[metric].mean(0, keepdims=True))
+                metric: two_level(first.values[metric], second.values[metric]).interval()
                 for metric in METRICS
                 if metric != "coverage"
             }
             found["coverage"] = coverage_interval(first.coverage, second.coverage)
             self._differences[name, other] = {metric: found[metric] for metric in METRICS}
         return self._differences[name, other]
+
+    def estimate(self, name: str, other: str, metric: str = "return") -> Estimate:
+        """Return policy minus other in one metric of episodes, paired by user, with its standard error.
+
+        Raises:
+            InputError: one of them was not measured.
+        """
+        return two_level(self.policy(name).values[metric], self.policy(other).values[metric])
 
     def as_json(self) -> dict[str, Any]:
         """Return everything but the per-user values, JSON-ready; the same evaluation gives the same text."""

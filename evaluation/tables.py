@@ -110,6 +110,10 @@ def _blocks(
                 rows,
             )
         )
+    if board.questions is not None:
+        from recworld.evaluation.answer_tables import answer_blocks
+
+        blocks += answer_blocks(board, result)
     return blocks
 
 
@@ -130,7 +134,7 @@ def terminal(board: Leaderboard, differences: bool = True) -> str:
     for result in board.results:
         lines += [*_wrap(describe(result)), ""]
         for caption, heads, rows in _blocks(board, result, differences):
-            lines += ([caption] if caption else []) + _aligned(heads, rows) + [""]
+            lines += [*_wrap(caption), *_aligned(heads, rows), ""]
     for note in _notes(board):
         lines += _wrap(note)
     return "\n".join(lines).rstrip() + "\n"
@@ -155,7 +159,10 @@ def _aligned(heads: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 1] + "…"
+    if len(name) <= NAME_WIDTH:
+        return name
+    end = NAME_WIDTH // 2  # ppo@gamma=0,learning_rate=1e-3: what tells two rows apart is often at the end
+    return name[: NAME_WIDTH - 1 - end] + "…" + name[-end:]
 
 
 def _wrap(text: str) -> list[str]:
