@@ -35,6 +35,8 @@ for _name, _target in {
     "static": "recworld.agents.baselines:StaticAgent",
     "greedy": "recworld.agents.baselines:GreedyAgent",
     "mmr": "recworld.agents.baselines:MMRAgent",
+    "clone": "recworld.agents.cloning:CloneAgent",
+    "reinforce": "recworld.agents.reinforce:ReinforceAgent",
     "epsilon_greedy": "recworld.agents.baselines:EpsilonGreedyAgent",
     "linucb": "recworld.agents.bandits:LinUCBAgent",
     "thompson": "recworld.agents.bandits:ThompsonAgent",

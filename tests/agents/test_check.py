@@ -154,6 +154,12 @@ def test_findings_can_be_returned() -> None:
     [
         "ppo",
         "a2c",
+        "trpo",
+        "recurrent_ppo",
+        "qrdqn",
+        "sac",
+        "td3",
+        "wolpertinger",
         "dqn",
         "random",
         "greedy",
@@ -163,6 +169,8 @@ def test_findings_can_be_returned() -> None:
         "linucb",
         "thompson",
         "ucb",
+        "clone",
+        "reinforce",
     ],
 )
 def test_our_own_agents_pass(name: str) -> None:

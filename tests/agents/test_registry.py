@@ -16,7 +16,7 @@ from recworld.agents.base import Agent, Learner, Persistent, Resumable
 from recworld.envs import RecVectorEnv
 from recworld.errors import CorruptError, InputError
 
-ONLINE = ["linucb", "thompson", "ucb", "epsilon_greedy_bandit"]
+ONLINE = ["linucb", "thompson", "ucb", "epsilon_greedy_bandit", "clone", "reinforce"]
 
 
 class First:
