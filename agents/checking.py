@@ -147,7 +147,7 @@ def _repeating(agent: Any, observation: Observation, env: RecVectorEnv) -> list[
         ]
     last = {name: array[::-1].copy() for name, array in observation.items()}
     _one_action(agent, last, True, env)
-    if not np.array_equal(first, kept):
+    if first is None or not np.array_equal(first, kept):
         return [
             "act changed the array that it had returned before. Return a new array: return slates.copy()."
         ]
@@ -178,10 +178,11 @@ def _seeding(build: Any, env: RecVectorEnv) -> list[str]:
     random = GlobalRandomness()  # what the first building imports may have drawn is not the agent's
     one, two = (make_agent(build, env, seed=1) for _ in range(2))
     found = random.faults("Building it")
-    if all(
-        np.array_equal(*(agent.act(copy.deepcopy(observation), deterministic=best) for agent in (one, two)))
-        for best in (True, False)
-    ):
+    same = True
+    for best in (True, False):
+        slates = [agent.act(copy.deepcopy(observation), deterministic=best) for agent in (one, two)]
+        same = same and np.array_equal(slates[0], slates[1])
+    if same:
         return found
     return [
         *found,
@@ -200,7 +201,7 @@ def _elsewhere(build: Any, env: RecVectorEnv) -> list[str]:
         "ids": "Look the numbers up where candidates.ndim is 2: vectors = env.tables.item_vector[candidates].",
     }
     few = max(2, env.slate_size)
-    cases = [
+    cases: list[tuple[str, dict[str, Any], str]] = [
         (f"With observation={other!r}", {"observation": other}, hints[other]),
         ("With K = 1", {"slate_size": 1}, "Keep the axis of places: the shape is (N, 1)."),
         (

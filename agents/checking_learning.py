@@ -118,7 +118,8 @@ def _stopping(agent: Any, build: Any, env: RecVectorEnv, reports: bool) -> list[
             after.append(count.steps)
             return False
 
-        (make_agent(build, env) if build is not None else agent).learn(env, STEPS * env.num_envs, callback)
+        learner: Any = make_agent(build, env) if build is not None else agent
+        learner.learn(env, STEPS * env.num_envs, callback)
     if after and count.steps > after[0] + env.num_envs:
         return [
             "learn went on after its callback had returned False. Leave then: "
