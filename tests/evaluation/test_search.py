@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
+from recworld.agents import AGENTS
 from recworld.agents.dqn import DQNSettings
 from recworld.agents.ppo import PPOSettings
 from recworld.errors import CorruptError, InputError
 from recworld.evaluation import search as search_module
 from recworld.evaluation.search import FAILED, GIVEN_UP, WHOLE, Setup, search, stored_trials
-from recworld.evaluation.search_space import RANGES, nested, search_space
+from recworld.evaluation.search_space import RANGES, nested, search_space, start_values
+from recworld.settings import merge, validate
 from recworld.simulators.bundled import bundled_world
 
 ENV = {"num_candidates": 12, "slate_size": 3, "horizon": 4, "observation": "ids"}
@@ -150,6 +153,22 @@ def test_only_settings_that_there_are_and_the_given_value_in_their_range() -> No
     assert space["tau"].high == 1.0, "within the bounds of the setting"  # type: ignore[union-attr]
     assert set(space) <= set(RANGES)
     assert nested({"network.hidden": 48}) == {"network": {"hidden": 48}}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in AGENTS.names() if hasattr(AGENTS.get(name), "settings_type")]
+)
+def test_whatever_is_proposed_is_valid(name: str) -> None:
+    kind = AGENTS.get(name).settings_type
+    options = kind().model_dump()
+    space = search_space(name, options)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(20):
+        trial = study.ask()
+        proposed = nested({setting: one.suggest(trial, setting) for setting, one in space.items()})
+        validate(kind, merge(options, proposed), name)
+    start = start_values(name, options, space)
+    assert validate(kind, merge(options, nested(start)), name) == kind()
 
 
 @pytest.mark.parametrize(
