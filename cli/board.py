@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,9 @@ def train_and_compare(words: list[str], prog: str) -> None:
     """
     if wants_help(words):
         shown = BoardSettings(algos=["ppo"])
-        show_help(BoardSettings, shown, f"{prog} --algos ALGO ...", str(BoardSettings.__doc__))
+        show_help(
+            BoardSettings, shown, f"{prog} --algos ALGO ...", inspect.cleandoc(str(BoardSettings.__doc__))
+        )
         return
     options, training = read_board(words)
     rows = read_rows(options.algos, training, options.myopic == "yes")
@@ -228,8 +232,6 @@ def _train(runs: list[Run], jobs: int, output: Path, lock: int | None) -> dict[s
         f"Training: {len(left)} runs, {min(jobs, len(left))} side by side; their words are in {output / 'log'}"
     ):
         failed = side_by_side(work, jobs, "Training", lock)
-    for name, words in failed.items():
-        say(f"Failed: {name}: {words}")
     return failed
 
 
@@ -275,7 +277,9 @@ def _compare(
     for path in [*blocks.save(output), *save_curves(curves, output, REFERENCE)]:
         say(f"Written: {path}")
     if failed:
-        say(f"{len(failed)} runs failed and are left out; the same command tries them again.")
+        for name, why in failed.items():
+            print(f"error: {name}: {why}", file=sys.stderr)
+        say(f"{len(failed)} of the runs are left out; the same command tries them again.")
         raise SystemExit(1)
 
 

@@ -16,10 +16,9 @@ BASELINES = ("random", "popularity", "static", "greedy", "epsilon_greedy", "mmr"
 
 
 class BoardSettings(Settings):
-    """Train algorithms with several seeds in one world, and compare them with the baselines in several.
+    """Train algorithms with several seeds in one world and compare them with the baselines in several.
 
-    All flags of the training command are taken too (--dataset, --total-steps, --slate-size, --reward, --dynamics,
-    --candidates, ...; see recworld train --help) and hold for every run. The same command goes on where it was stopped.
+    All flags of training are taken too (--dataset, --total-steps, --reward ...): see recworld train -h.
     """
 
     algos: list[str] = Field(min_length=1)
@@ -37,7 +36,7 @@ class BoardSettings(Settings):
     presets: list[str] | None = None
     """Dynamics to repeat everything in, training included: --presets strong static; none: those of --dynamics."""
     margin: float | None = Field(None, gt=0)
-    """Difference in return that counts for nothing in the test of gamma = 0 for equivalence; none: 2 % of greedy's return."""
+    """Difference in return that counts for nothing when gamma = 0 is tested for it; none: 2 % of greedy's return."""
     users: Literal["train", "validation", "test"] = "test"
     """Whose episodes are played."""
     episodes: int = Field(2, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ TASK = ("slate_size", "num_candidates", "candidates", "reward", "horizon", "repe
 class EvaluateSettings(Settings):
     """Compare trained runs and baselines on the same users and luck, in the world of the first run.
 
-    With --algos ALGO ... it trains them first, with several seeds, in one world: see --algos ppo --help.
+    With --algos ALGO ... it trains them first, with several seeds each: see --algos ppo --help.
     """
 
     world: str | None = None
@@ -57,7 +58,10 @@ def evaluate(words: list[str], prog: str) -> None:
         return
     if wants_help(words):
         show_help(
-            EvaluateSettings, EvaluateSettings(), f"{prog} RUN|POLICY ...", str(EvaluateSettings.__doc__)
+            EvaluateSettings,
+            EvaluateSettings(),
+            f"{prog} RUN|POLICY ...",
+            cleandoc(str(EvaluateSettings.__doc__)),
         )
         return
     flags, names = FlagReader(EvaluateSettings).read(words)

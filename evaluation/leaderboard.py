@@ -20,10 +20,12 @@ BASELINES = ("random", "popularity", "static", "greedy", "epsilon_greedy", "mmr"
 """Names that are not taken for trained agents unless asked to."""
 COLLAPSE = 0.5
 """A policy that shows less than this share of what the reference covers is flagged."""
-ALIKE = 2.0
-"""A policy whose first slates overlap between users by more than this many times the reference's is flagged ..."""
-ALIKE_ALWAYS = 0.8
-"""... and one whose slates overlap by this much, if the reference's do not."""
+IMPERSONAL = ("static", "popularity")
+"""Policies that rank alike for everybody: what slates that are alike look like under these candidates."""
+ALIKE = 0.5
+"""A policy whose first slates are this far on the way from the reference's overlap to the impersonal ones' is flagged."""
+ALIKE_TIMES = 3.0
+"""Without an impersonal policy in the table: so many times the reference's overlap."""
 KEPT = 0.5
 """A policy that keeps less than this share of its gain where tastes stay is flagged."""
 
@@ -169,16 +171,20 @@ class Leaderboard:
         return []
 
     def _alike(self, result: EvaluationResult, name: str, reference: str) -> list[str]:
-        overlap, known = (overlap_estimate(result, one) for one in (name, reference))
-        if not overlap.mean > known.mean or overlap_estimate(result, name, reference).interval().sign <= 0:
+        if name in IMPERSONAL:
             return []
-        if overlap.mean < min(ALIKE * known.mean, ALIKE_ALWAYS):
+        overlap, known = (overlap_estimate(result, one).mean for one in (name, reference))
+        others = {one: overlap_estimate(result, one).mean for one in IMPERSONAL if one in result.policies}
+        limit, words = ALIKE_TIMES * known, f"{100 * known:.1f} % with {reference}"
+        if others:
+            most = max(others, key=lambda one: others[one])
+            limit = known + ALIKE * (others[most] - known)
+            words += f", {100 * others[most]:.1f} % with {most}, which is the same for all"
+        if not overlap > max(limit, known) or overlap_estimate(result, name, reference).interval().sign <= 0:
             return []
-        same = result.policies[name].same
-        share = f"; {100 * float(same.mean()):.0f} % get the very same one" if same is not None else ""
         return [
-            f"{name}: it shows much the same to everybody: two users share {100 * overlap.mean:.0f} % of their first "
-            f"slates, {100 * known.mean:.0f} % with {reference}{share}."
+            f"{name}: it shows much the same to everybody: two users share {100 * overlap:.1f} % of their first slates "
+            f"({words})."
         ]
 
     def as_json(self) -> dict[str, Any]:

@@ -123,7 +123,12 @@ def _notes(board: Leaderboard) -> list[str]:
         notes.append(
             "In brackets: upper lines, which read what no recommender can know; they do not compete."
         )
-    notes += [verdict.sentence() for verdict in board.verdicts()]
+    if board.questions is None:
+        notes += [verdict.sentence() for verdict in board.verdicts()]
+    elif any(board.results[0].policies[name].runs == 1 for name in board.trained):
+        notes.append(
+            "One training run does not tell how runs differ: its intervals are over users alone, and too narrow."
+        )
     notes += [f"Warning: {flag}" for flag in board.flags()]
     return notes
 

@@ -1,0 +1,302 @@
+"""`evaluate --algos`: algorithms x seeds x worlds, with one that fails, stopped and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recworld.cli.board_rows import Row, read_row, read_rows, settings_of
+from recworld.cli.board_settings import read_board
+from recworld.cli.jobs import Job, locked, side_by_side
+from recworld.errors import InputError
+from recworld.runs import RunFolder
+from recworld.simulators.world import World
+from recworld.storage import sha256_file
+
+AGENTS = '''
+import os, time
+from pathlib import Path
+import numpy as np
+
+class Quick:
+    """The best K by the recommender's own estimate, upside down where weight is negative."""
+
+    def __init__(self, env, seed=0, weight=1.0):
+        self.size, self.weight = env.slate_size, weight
+
+    def act(self, observation, deterministic=True):
+        score = np.where(observation["action_mask"] == 1, self.weight * observation["candidate_score"], -np.inf)
+        return np.argsort(-score, axis=1, kind="stable")[:, : self.size]
+
+    def learn(self, env, total_steps, callback=None):
+        for step in range(256, total_steps + 1, 256):
+            callback(step, {})
+
+class Slow(Quick):
+    def learn(self, env, total_steps, callback=None):
+        Path("waiting").write_text(str(os.getpid()))
+        while not Path("go").exists():
+            time.sleep(0.02)
+        super().learn(env, total_steps, callback)
+
+class Bad(Quick):
+    def learn(self, env, total_steps, callback=None):
+        raise RuntimeError("this one cannot learn")
+'''
+BASELINES = ["--baselines", "random", "greedy", "oracle"]
+
+
+def test_rows_are_read_as_they_are_written() -> None:
+    assert read_row("ppo") == Row("ppo", "ppo")
+    row = read_row("dqn@gamma=0,network.hidden=32,16")
+    assert row.options == (("gamma", "0"), ("network.hidden", "32,16"))
+    assert row.name == "dqn@gamma=0,network.hidden=32,16"
+    assert read_row("examples.custom_agent:MyAgent@learning_rate=1").name == "MyAgent@learning_rate=1"
+    assert "/" not in read_row("ppo@device=a/b").stem
+    for wrong in ("ppo@", "ppo@gamma", "ppo@=3"):
+        with pytest.raises(InputError, match="settings are written ppo@gamma=0"):
+            read_row(wrong)
+    with pytest.raises(InputError, match="Did you mean 'ppo'"):
+        read_row("ppoo@gamma=0")
+
+
+def test_each_row_that_looks_ahead_gets_one_that_does_not() -> None:
+    rows = read_rows(["ppo", "dqn@learning_rate=1e-3", "a2c@gamma=0"], [], myopic=True)
+    assert [(row.name, row.far) for row in rows] == [
+        ("ppo", None),
+        ("ppo@gamma=0", "ppo"),
+        ("dqn@learning_rate=1e-3", None),
+        ("dqn@gamma=0,learning_rate=1e-3", "dqn@learning_rate=1e-3"),
+        ("a2c@gamma=0", None),
+    ]
+    assert settings_of(rows[3], []).agent.gamma == 0
+    assert settings_of(rows[3], []).agent.learning_rate == 1e-3
+    named = read_rows(["ppo", "ppo@gamma=0.0"], [], myopic=True)
+    assert [(row.name, row.far) for row in named] == [("ppo", None), ("ppo@gamma=0.0", "ppo")]
+    assert [row.name for row in read_rows(["ppo", "ppo"], [], myopic=False)] == ["ppo"]
+    own = read_rows(["examples.custom_agent:MyAgent@learning_rate=0.5"], [], myopic=True)
+    assert settings_of(own[0], []).agent == {"learning_rate": 0.5}
+    with pytest.raises(InputError, match=r"--algos ppo@gama=0: .*Did you mean --agent.gamma"):
+        read_rows(["ppo@gama=0"], [], myopic=True)
+
+
+def test_flags_of_training_pass_through() -> None:
+    words = (
+        "--algos ppo dqn --seeds 3 --slate-size 4 --episodes 7 --reward rating --myopic no --dynamics static"
+    )
+    options, training = read_board(words.split())
+    assert (options.algos, options.seeds, options.episodes, options.myopic) == (["ppo", "dqn"], 3, 7, "no")
+    settings = settings_of(Row("ppo", "ppo"), training, seed=2)
+    assert (settings.env.slate_size, settings.env.reward, settings.dynamics.preset) == (4, "rating", "static")
+    assert (settings.seed, settings.world_seed) == (2, 0)
+    assert settings_of(Row("ppo", "ppo"), [], preset="static").dynamics.boredom == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--algos", "--algos needs a value"),
+        ("--algos ppoo", "Did you mean 'ppo'?"),
+        ("--algos ppo --seeds 0", "setting --seeds got '0'"),
+        ("--algos ppo --myopic maybe", "setting --myopic got 'maybe'"),
+        ("--algos ppo --margin 0", "setting --margin got '0'"),
+        ("--algos ppo --worlds half", "--worlds takes NAME=FOLDER"),
+        ("--algos ppo --presets strong --dynamics static", "Either --presets or --dynamics"),
+        ("--algos ppo --presets chaotic", "unknown dynamics preset 'chaotic'"),
+        ("--algos ppo --baselines gready", "Did you mean 'greedy'?"),
+        ("--algos ppo --baselines dqn", "has to be trained first"),
+        ("--algos ppo --run-dir x", "--run-dir belongs to a single run"),
+        ("--algos ppo --seedz 3", "Unknown flag --seedz"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_the_long_work(
+    line: str, expected: str, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("evaluate", *line.split())
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert expected in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_of_the_leaderboard(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    done = command("evaluate", "--algos", "ppo", "--help")
+    assert done.code == 0
+    assert "--margin" in done.out
+    assert max(map(len, done.out.splitlines()[1:])) <= 100
+
+
+def test_jobs_side_by_side_tell_who_failed(tmp_path: Path) -> None:
+    code = "import sys, time; time.sleep(0.3); print('error: ' + sys.argv[1]); sys.exit(int(sys.argv[2]))"
+    jobs = [Job(f"job {n}", (f"word {n}", str(n % 2)), tmp_path / f"{n}.txt", code) for n in range(4)]
+    killed = Job("killed", (), tmp_path / "k.txt", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    start = time.monotonic()
+    assert side_by_side([*jobs, killed], 5, "Test") == {
+        "job 1": "word 1", "job 3": "word 3", "killed": "killed by SIGKILL",
+    }  # fmt: skip
+    assert time.monotonic() - start < 4 * 0.3 + 1.5
+
+
+def test_a_lock_is_held_by_what_a_killed_command_left_running(tmp_path: Path) -> None:
+    from subprocess import Popen
+
+    path = tmp_path / ".lock"
+    with locked(path) as lock:
+        assert lock is not None
+        child = Popen(["sleep", "60"], pass_fds=(lock,))
+        with pytest.raises(InputError, match="at work already"), locked(path):
+            pass
+    try:
+        with pytest.raises(InputError, match="at work already"), locked(path):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with locked(path):
+        pass
+
+
+@pytest.fixture(scope="module")
+def toys(bench: Any) -> list[str]:
+    """The words of a command over toy agents; some are named in it by each test."""
+    (bench.folder / "toys.py").write_text(AGENTS)
+    (bench.folder / "toys.yaml").write_text(bench.fast.read_text().partition("agent: ")[0])
+    return ["--dataset", str(bench.log), "--config", "toys.yaml", "--output", "board", "--episodes", "1"]
+
+
+def test_stopped_gone_on_with_and_widened(bench: Any, toys: list[str], start: Any) -> None:
+    board = bench.folder / "board"
+    runs = board / "runs" / "strong"
+    at_work = start(
+        "evaluate_agents.py",
+        "--algos",
+        "toys:Quick",
+        "toys:Slow",
+        "--seeds",
+        "1",
+        "--jobs",
+        "2",
+        *toys,
+        *BASELINES,
+    )
+    waiting = bench.folder / "waiting"
+    while at_work.poll() is None and not (
+        waiting.exists() and waiting.read_text() and _ended(runs / "Quick-0")
+    ):
+        time.sleep(0.02)
+    at_work.send_signal(signal.SIGINT)
+    _, err = at_work.communicate(timeout=60)
+    assert at_work.returncode == 130, err
+    assert err.splitlines()[-1].startswith("error: Interrupted.")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(waiting.read_text()), 0)
+    assert not (runs / "Slow-0" / "agent").exists()
+    before = (
+        sha256_file(runs / "Quick-0" / "agent" / "agent.json"),
+        (runs / "Quick-0" / "agent").stat().st_mtime_ns,
+    )
+
+    (bench.folder / "go").touch()
+    algos = [
+        "--algos",
+        "toys:Quick",
+        "toys:Slow",
+        "toys:Bad",
+        "toys:Quick@weight=-1",
+        "--seeds",
+        "2",
+        "--jobs",
+        "2",
+    ]
+    done = start("evaluate_agents.py", *algos, *toys, *BASELINES)
+    out, err = done.communicate(timeout=300)
+    assert done.returncode == 1, err
+    assert err.splitlines() == [
+        f"error: Bad, seed {seed}, dynamics strong: RuntimeError: this one cannot learn "
+        "(set RECWORLD_DEBUG=1 for the traceback)"
+        for seed in (0, 1)
+    ]
+    assert "failed and left out: Bad, seed 1" in out.replace("\n  ", " ")
+    assert before == (
+        sha256_file(runs / "Quick-0" / "agent" / "agent.json"), (runs / "Quick-0" / "agent").stat().st_mtime_ns,
+    ), "what had ended is left alone"  # fmt: skip
+    told = json.loads((board / "leaderboard.json").read_text())["blocks"]["strong"]
+    assert [world["label"] for world in told["worlds"]] == ["training world", "evaluation world"]
+    rows = told["worlds"][0]["policies"]
+    assert set(rows) == {"Quick", "Slow", "Quick@weight=-1", "random", "greedy", "oracle"}
+    assert rows["Quick"]["runs"] == 2
+    assert rows["Quick"]["metrics"]["return"] == rows["greedy"]["metrics"]["return"] | {
+        key: rows["Quick"]["metrics"]["return"][key] for key in ("low", "high")
+    }, "two runs of the same policy on the same luck"
+    assert rows["Quick@weight=-1"]["minus greedy"]["return"]["mean"] < 0
+    assert "oracle" not in told["tastes_that_stay"]["policies"]
+    assert {one["policy"] for one in told["worlds"][0]["answers"]["compared"]} == {
+        "Quick",
+        "Slow",
+        "Quick@weight=-1",
+        "random",
+    }
+    lines = list(csv.DictReader((board / "curves.csv").open()))
+    assert {(line["policy"], line["runs"]) for line in lines} == {
+        ("Quick", "2"),
+        ("Slow", "2"),
+        ("Quick@weight=-1", "2"),
+    }
+    assert [line["step"] for line in lines if line["policy"] == "Quick"] == ["0", "256", "512", "768"]
+    assert (board / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    seeds = [RunFolder.open(runs / f"Quick-{n}").settings() for n in (0, 1)]
+    assert [(one["seed"], one["world_seed"]) for one in seeds] == [(0, 0), (1, 0)]
+    worlds = [World.load(runs / f"Quick-{n}" / "world").fingerprint for n in (0, 1)]
+    assert worlds[0] == worlds[1], "one world for all seeds"
+
+    measured = set((board / "measured").iterdir())
+    words = [
+        "--algos",
+        "toys:Quick",
+        "--seeds",
+        "1",
+        "--presets",
+        "strong",
+        "static",
+        "--worlds",
+        "again=board/prepared",
+    ]
+    done = start("evaluate_agents.py", *words, *toys, *BASELINES)
+    out, err = done.communicate(timeout=300)
+    assert (done.returncode, err) == (0, "")
+    blocks = json.loads((board / "leaderboard.json").read_text())["blocks"]
+    assert set(blocks) == {"strong", "static"}
+    for block in blocks.values():
+        assert [world["label"] for world in block["worlds"]] == [
+            "training world",
+            "evaluation world",
+            "again",
+        ]
+    assert blocks["static"]["tastes_that_stay"] is None, "tastes stay anyway"
+    old = [w["policies"]["Quick"]["metrics"]["click_rate"]["mean"] for w in told["worlds"]]
+    new = [w["policies"]["Quick"]["metrics"]["click_rate"]["mean"] for w in blocks["strong"]["worlds"]]
+    assert new[:2] == pytest.approx(old)
+    assert new[2] != new[0]
+    assert measured < set((board / "measured").iterdir())
+    assert _ended(board / "runs" / "static" / "Quick-0")
+    assert (board / "leaderboard-static.png").is_file()
+
+    refused = start("evaluate_agents.py", "--algos", "toys:Quick", "--seeds", "1", "--horizon", "4", *toys)
+    _, err = refused.communicate(timeout=100)
+    assert refused.returncode == 2
+    assert (
+        err
+        == "error: board/runs/strong/Quick-0 was trained otherwise: env.horizon (5, now 4): name another --output.\n"
+    )
+
+
+def _ended(run: Path) -> bool:
+    return (run / "evaluation" / "leaderboard.json").is_file()
