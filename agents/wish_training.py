@@ -16,9 +16,7 @@ from recworld.agents import packing
 from recworld.agents.drawing import drawing_from
 from recworld.agents.learning import BorderMixin
 from recworld.agents.packing import Arrays
-
-STATE = "state"
-"""Name of the state vector in the observation of an algorithm over wishes."""
+from recworld.agents.wishes import STATE
 
 
 class WishReplay:

@@ -17,14 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recworld.agents.facts import FactReader, Tensors
+from recworld.agents.facts import FactReader, Tensors, take
 from recworld.agents.plackett_luce import HIDDEN
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
 
-SCORE_SPAN = 3.0
-"""Standard deviations of the agent-side score that reach from 0 to 1 in its coordinate."""
+STATE = "state"
+"""Name of the state vector beside, or in the place of, an observation."""
+
+SCORE_BOUND = 3.0
+"""Standard deviations of the agent-side score at which its coordinate ends."""
 
 
 def principal_components(vectors: np.ndarray, width: int) -> np.ndarray:
@@ -83,24 +86,21 @@ class WishReader(nn.Module):
         return nn.functional.embedding(items.long(), placed)
 
     @torch.no_grad()
-    def forward(self, observation: Tensors, positions: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the state (N, S), coordinates (N, C, W) and mask (N, C) bool.
+    def state(self, observation: Tensors) -> Tensor:
+        """Return the state, (N, S).
 
-        The state is the user's place, the mean place of the history weighted by feedback, the mean place of what was
-        consumed lately in the episode, and the summary of `Facts`.
+        It is the user's place, the mean place of the history weighted by feedback, the mean place of what was consumed
+        lately in the episode, and the summary of `Facts`. Where an environment has put it beside the observation under
+        `STATE`, as those of this package's training do, it is not worked out again.
 
         Args:
             observation: tensors of either observation form.
-            positions: (N, K) the candidates to look at, all when None; the state always comes from all C.
         """
-        facts = self.facts(observation, positions)
-        items = self.facts.items
+        if STATE in observation:
+            return observation[STATE]
+        facts = self.facts(observation)
         user = self._place(facts.user, self.facts.users)
-        history = self._place(facts.history, items) * facts.present[..., None]
-        coordinates = self._place(facts.candidate, items)
-        if self.use_score:
-            score = (facts.standard / SCORE_SPAN).clamp(-1, 1)
-            coordinates = torch.cat((coordinates, score[..., None]), -1)
+        history = self._place(facts.history, self.facts.items) * facts.present[..., None]
         feedback, age = facts.memory.unbind(-1)
         lately = ((age < 1) & facts.present) * 0.7 ** (age * self.facts.horizon)
         weights = torch.stack(
@@ -110,8 +110,27 @@ class WishReader(nn.Module):
             ),
             1,
         )  # (N, 2, H)
-        state = torch.cat((user, (weights @ history).flatten(1), facts.summary), 1)
-        return state, coordinates * facts.mask[..., None], facts.mask
+        return torch.cat((user, (weights @ history).flatten(1), facts.summary), 1)
+
+    @torch.no_grad()
+    def coordinates(self, observation: Tensors, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return coordinates (N, C, W) and mask (N, C) bool.
+
+        Args:
+            observation: tensors of either observation form.
+            positions: (N, K) the candidates to look at, all when None.
+        """
+        candidates, mask = observation["candidates"], observation["action_mask"] > 0
+        score = observation["candidate_score"].float() * mask
+        count = mask.sum(1, keepdim=True).clamp_min(1)
+        centred = (score - score.sum(1, keepdim=True) / count) * mask
+        score = centred / ((centred.square().sum(1, keepdim=True) / count).sqrt() + 1e-3)
+        if positions is not None:
+            candidates, mask, score = (take(part, positions) for part in (candidates, mask, score))
+        placed = self._place(candidates, self.facts.items)
+        if self.use_score:
+            placed = torch.cat((placed, score.clamp(-SCORE_BOUND, SCORE_BOUND)[..., None]), -1)
+        return placed * mask[..., None], mask
 
 
 def closeness(wish: Tensor, coordinates: Tensor, mask: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from recworld.agents.drawing import drawing_from
 from recworld.agents.facts import Tensors, to_tensors
 from recworld.agents.learning import LearnerSettings, TorchAgent
 from recworld.agents.scorer import NetworkSettings
-from recworld.agents.wish_training import STATE, WishMixin, WishReplay
-from recworld.agents.wishes import WishReader, nearest_slates
+from recworld.agents.wish_training import WishMixin, WishReplay
+from recworld.agents.wishes import STATE, WishReader, nearest_slates
 from recworld.seeding import child_seed, generator
 
 if TYPE_CHECKING:
@@ -132,12 +132,11 @@ class WishNetwork(nn.Module):
 
     def state(self, observation: Tensors) -> Tensor:
         """Return the state, (N, S)."""
-        return self.reader(observation)[0]
+        return self.reader.state(observation)
 
     def slates(self, observation: Tensors, wish: Tensor, size: int) -> Tensor:
         """Return the slates (N, K) nearest to wishes (N, W)."""
-        _, coordinates, mask = self.reader(observation)
-        return nearest_slates(wish, coordinates, mask, size)
+        return nearest_slates(wish, *self.reader.coordinates(observation), size)
 
 
 class SlateSAC(WishMixin, SAC):
@@ -183,9 +182,8 @@ class WishAgent(TorchAgent):
 
     def choose(self, observation: Tensors, deterministic: bool) -> Tensor:
         """Return the slates nearest to the wish; when not deterministic, to one drawn as in training."""
-        state, coordinates, mask = self.network.reader(observation)
-        wish = self.wish(state, None if deterministic else self._act_random)
-        return nearest_slates(wish, coordinates, mask, self.slate_size)
+        wish = self.wish(self.network.state(observation), None if deterministic else self._act_random)
+        return self.network.slates(observation, wish, self.slate_size)
 
     def common(self, env: RecVectorEnv, seed: int) -> dict[str, Any]:
         """Return the keyword arguments that both algorithms take."""
@@ -194,19 +192,18 @@ class WishAgent(TorchAgent):
         s, network = self.settings, self.network
         start, end = s.learning_rate, s.learning_rate_end
         network.fresh_optimisers(start)
-        space = network.observation_space, network.action_space
-        device = self.device
+        device, width = self.device, network.reader.num_state
 
         def slates(observation: Any, wish: Any) -> Any:
-            tensors = to_tensors(observation, device)
-            return network.slates(tensors, torch.as_tensor(wish, device=device), self.slate_size)
+            wishes = torch.as_tensor(wish, device=device)
+            return network.slates(to_tensors(observation, device), wishes, self.slate_size).cpu().numpy()
 
         def state(observation: Any) -> Any:
             return network.state(to_tensors(observation, device)).cpu().numpy()
 
         return {
             "policy": lambda *_, **__: network.policy,  # the agent's own, not a copy
-            "env": WishVecEnv(env, *space, state, lambda *given: slates(*given).cpu().numpy()),
+            "env": WishVecEnv(env, state, width, network.action_space, slates),
             "learning_rate": lambda left: start * (end + (1 - end) * max(left, 0.0)),
             "buffer_size": s.buffer_size,
             "learning_starts": s.learning_starts,

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from recworld.agents.dqn import DQNAgent, DQNSettings, SlateDQN
-from recworld.agents.facts import Tensors
+from recworld.agents.facts import Tensors, to_tensors
 from recworld.agents.learning import LearnerSettings
 from recworld.agents.networks import Looked, zero_linear
 from recworld.agents.plackett_luce import HIDDEN
 from recworld.agents.replay import part
 from recworld.agents.scorer import NetworkSettings
-from recworld.agents.wishes import SCORE_SPAN, WishReader, closeness
+from recworld.agents.wishes import WishReader, closeness
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
@@ -41,8 +41,8 @@ class WolpertingerSettings(DQNSettings):
     """Whether the agent-side score is one more coordinate of wishes and items."""
     neighbours: int = Field(20, ge=1)
     """k: candidates nearest to the wish that the critic picks from (at least K of them)."""
-    actor_weight: float = Field(0.1, ge=0)
-    """Weight of the actor's loss beside the critic's."""
+    policy_delay: int = Field(4, ge=1)
+    """Updates of the critic per update of the actor."""
 
 
 class ItemCritic(nn.Module):
@@ -73,7 +73,7 @@ class ItemCritic(nn.Module):
         out: Tensor = self.heads(nn.functional.silu(self.second(nn.functional.silu(first))))
         if not self.use_score:
             return out
-        lean = self.slope * SCORE_SPAN * points[..., -1]
+        lean = self.slope * points[..., -1]
         return torch.stack((out[..., 0] + lean, out[..., 1]), -1)
 
 
@@ -107,7 +107,7 @@ class WolpertingerNetwork(nn.Module):
 
     def worth(self, observation: Tensors) -> Tensor:
         """Return p Q_i of the k candidates nearest to the wish, (N, C); HIDDEN for all others."""
-        state, coordinates, mask = self.reader(observation)
+        state, (coordinates, mask) = self.reader.state(observation), self.reader.coordinates(observation)
         attraction, value = self.critic(state, coordinates).unbind(-1)
         near = closeness(self.actor(state), coordinates, mask)
         nearest = near.topk(min(self.neighbours, near.shape[1]), dim=1).indices
@@ -116,7 +116,10 @@ class WolpertingerNetwork(nn.Module):
 
     def look(self, observation: Tensors, slates: Tensor) -> Looked:
         """Return what the critic says about slates (N, K)."""
-        state, coordinates, mask = self.reader(observation, slates)
+        state, (coordinates, mask) = (
+            self.reader.state(observation),
+            self.reader.coordinates(observation, slates),
+        )
         attraction, value = self.critic(state, coordinates).unbind(-1)
         baseline = self.baseline(nn.functional.silu(self.state(state))).squeeze(-1)
         examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
@@ -130,7 +133,7 @@ class WolpertingerNetwork(nn.Module):
 
     def wish_loss(self, observation: Tensors) -> Tensor:
         """Return minus the mean p Q_i at the actor's wishes; the critic's weights get no gradient of it."""
-        state, _, _ = self.reader(observation)
+        state = self.reader.state(observation)
         fixed = {name: weight.detach() for name, weight in self.critic.named_parameters()}
         out = functional_call(self.critic, fixed, (state, self.actor(state)[:, None]))
         return -(out[..., 0].sigmoid() * out[..., 1]).mean()
@@ -144,10 +147,12 @@ class Wolpertinger(SlateDQN):
         error, entropy = super().losses(batch)
         network: Any = self.policy.network
         settings: Any = self.settings
+        if self._n_updates % settings.policy_delay:
+            return error, entropy
         wish = network.wish_loss(part(batch, "now"))
         self.logger.record("loss/policy", wish.item())
         actor_gradient = wish - wish.detach()  # zero, but for its gradient: the error stays readable
-        return error + settings.actor_weight * actor_gradient, entropy
+        return error + actor_gradient, entropy
 
 
 class WolpertingerAgent(DQNAgent):
@@ -162,6 +167,12 @@ class WolpertingerAgent(DQNAgent):
 
     def build_algorithm(self, env: RecVectorEnv, seed: int) -> Wolpertinger:
         """Return a fresh algorithm over the agent's network."""
-        from recworld.envs import Sb3VecEnv
+        from recworld.agents.wish_env import StateVecEnv
 
-        return Wolpertinger(Sb3VecEnv(env), self.network, self.settings, self.slate_size, seed, self.device)
+        reader, device = self.network.reader, self.device
+
+        def state(observation: Any) -> Any:
+            return reader.state(to_tensors(observation, device)).cpu().numpy()
+
+        stated = StateVecEnv(env, state, reader.num_state)
+        return Wolpertinger(stated, self.network, self.settings, self.slate_size, seed, self.device)

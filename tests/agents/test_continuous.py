@@ -72,8 +72,8 @@ def test_the_slate_of_a_wish_is_that_of_the_wrapper(small_env: Callable[..., Rec
     observation, _ = env.reset(seed=3)
     for _ in range(5):
         wish = torch.as_tensor(random.uniform(-1, 1, (8, 5)), dtype=torch.float32)
-        _, coordinates, mask = reader({key: torch.as_tensor(value) for key, value in observation.items()})
-        slates = nearest_slates(wish, coordinates, mask, 3).numpy()
+        tensors = {key: torch.as_tensor(value) for key, value in observation.items()}
+        slates = nearest_slates(wish, *reader.coordinates(tensors), 3).numpy()
         np.testing.assert_array_equal(slates, nearest(env, reader.text_vector(wish).numpy()))
         observation = env.step(slates)[0]
 
@@ -131,7 +131,8 @@ def test_wolpertinger_chooses_among_the_nearest_alone(small_env: Callable[..., R
     slates = agent.act(observation)
     with torch.no_grad():
         tensors = {name: torch.as_tensor(array) for name, array in observation.items()}
-        state, coordinates, mask = agent.network.reader(tensors)
+        reader: Any = agent.network.reader
+        state, (coordinates, mask) = reader.state(tensors), reader.coordinates(tensors)
         near = closeness(agent.network.actor(state), coordinates, mask).topk(5, dim=1).indices
         attraction, value = agent.network.critic(state, coordinates).unbind(-1)
         worth = (attraction.sigmoid() * value).numpy()
