@@ -231,8 +231,7 @@ def _train(runs: list[Run], jobs: int, output: Path, lock: int | None) -> dict[s
     with stage(
         f"Training: {len(left)} runs, {min(jobs, len(left))} side by side; their words are in {output / 'log'}"
     ):
-        failed = side_by_side(work, jobs, "Training", lock)
-    return failed
+        return side_by_side(work, jobs, "Training", lock)
 
 
 def _compare(

@@ -26,13 +26,13 @@ from pathlib import Path
 import numpy as np
 
 class Quick:
-    """The best K by the recommender's own estimate, upside down where weight is negative."""
+    """The best K by the recommender's own estimate."""
 
-    def __init__(self, env, seed=0, weight=1.0):
-        self.size, self.weight = env.slate_size, weight
+    def __init__(self, env, seed=0):
+        self.size = env.slate_size
 
     def act(self, observation, deterministic=True):
-        score = np.where(observation["action_mask"] == 1, self.weight * observation["candidate_score"], -np.inf)
+        score = np.where(observation["action_mask"] == 1, observation["candidate_score"], -np.inf)
         return np.argsort(-score, axis=1, kind="stable")[:, : self.size]
 
     def learn(self, env, total_steps, callback=None):
@@ -50,7 +50,6 @@ class Bad(Quick):
     def learn(self, env, total_steps, callback=None):
         raise RuntimeError("this one cannot learn")
 '''
-BASELINES = ["--baselines", "random", "greedy", "oracle"]
 
 
 def test_rows_are_read_as_they_are_written() -> None:
@@ -169,25 +168,33 @@ def toys(bench: Any) -> list[str]:
     """The words of a command over toy agents; some are named in it by each test."""
     (bench.folder / "toys.py").write_text(AGENTS)
     (bench.folder / "toys.yaml").write_text(bench.fast.read_text().partition("agent: ")[0])
-    return ["--dataset", str(bench.log), "--config", "toys.yaml", "--output", "board", "--episodes", "1"]
-
-
-def test_stopped_gone_on_with_and_widened(bench: Any, toys: list[str], start: Any) -> None:
-    board = bench.folder / "board"
-    runs = board / "runs" / "strong"
-    at_work = start(
-        "evaluate_agents.py",
-        "--algos",
-        "toys:Quick",
-        "toys:Slow",
-        "--seeds",
+    return [
+        "--dataset",
+        str(bench.log),
+        "--config",
+        "toys.yaml",
+        "--output",
+        "board",
+        "--episodes",
         "1",
         "--jobs",
         "2",
-        *toys,
-        *BASELINES,
-    )
-    waiting = bench.folder / "waiting"
+        "--baselines",
+        "random",
+        "greedy",
+        "oracle",
+    ]
+
+
+def test_stopped_and_gone_on_with(
+    bench: Any, toys: list[str], start: Any, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.folder)
+    monkeypatch.setenv("RECWORLD_QUIET", "1")
+    board, waiting = Path("board"), Path("waiting")
+    runs = board / "runs" / "strong"
+    words = ["--seeds", "1", *toys]
+    at_work = start("evaluate_agents.py", "--algos", "toys:Quick", "toys:Slow", *words)
     while at_work.poll() is None and not (
         waiting.exists() and waiting.read_text() and _ended(runs / "Quick-0")
     ):
@@ -199,80 +206,59 @@ def test_stopped_gone_on_with_and_widened(bench: Any, toys: list[str], start: An
     with pytest.raises(ProcessLookupError):
         os.kill(int(waiting.read_text()), 0)
     assert not (runs / "Slow-0" / "agent").exists()
-    before = (
-        sha256_file(runs / "Quick-0" / "agent" / "agent.json"),
-        (runs / "Quick-0" / "agent").stat().st_mtime_ns,
-    )
+    agent = runs / "Quick-0" / "agent"
+    before = sha256_file(agent / "agent.json"), agent.stat().st_mtime_ns
 
-    (bench.folder / "go").touch()
-    algos = [
-        "--algos",
-        "toys:Quick",
-        "toys:Slow",
-        "toys:Bad",
-        "toys:Quick@weight=-1",
-        "--seeds",
-        "2",
-        "--jobs",
-        "2",
-    ]
-    done = start("evaluate_agents.py", *algos, *toys, *BASELINES)
-    out, err = done.communicate(timeout=300)
-    assert done.returncode == 1, err
-    assert err.splitlines() == [
-        f"error: Bad, seed {seed}, dynamics strong: RuntimeError: this one cannot learn "
-        "(set RECWORLD_DEBUG=1 for the traceback)"
-        for seed in (0, 1)
-    ]
-    assert "failed and left out: Bad, seed 1" in out.replace("\n  ", " ")
-    assert before == (
-        sha256_file(runs / "Quick-0" / "agent" / "agent.json"), (runs / "Quick-0" / "agent").stat().st_mtime_ns,
-    ), "what had ended is left alone"  # fmt: skip
-    told = json.loads((board / "leaderboard.json").read_text())["blocks"]["strong"]
+    Path("go").touch()
+    done = command("evaluate", "--algos", "toys:Quick", "toys:Slow", "toys:Bad", *words)
+    assert done.code == 1, done.err
+    assert done.err == (
+        "error: Bad, seed 0, dynamics strong: RuntimeError: this one cannot learn "
+        "(set RECWORLD_DEBUG=1 for the traceback)\n"
+    )
+    assert "failed and left out: Bad, seed 0" in done.out.replace("\n  ", " ")
+    assert before == (sha256_file(agent / "agent.json"), agent.stat().st_mtime_ns), "left alone"
+    told = _blocks(board)["strong"]
     assert [world["label"] for world in told["worlds"]] == ["training world", "evaluation world"]
     rows = told["worlds"][0]["policies"]
-    assert set(rows) == {"Quick", "Slow", "Quick@weight=-1", "random", "greedy", "oracle"}
-    assert rows["Quick"]["runs"] == 2
-    assert rows["Quick"]["metrics"]["return"] == rows["greedy"]["metrics"]["return"] | {
-        key: rows["Quick"]["metrics"]["return"][key] for key in ("low", "high")
-    }, "two runs of the same policy on the same luck"
-    assert rows["Quick@weight=-1"]["minus greedy"]["return"]["mean"] < 0
+    assert set(rows) == {"Quick", "Slow", "random", "greedy", "oracle"}
+    assert rows["Quick"]["metrics"] == rows["greedy"]["metrics"], "the same policy on the same luck"
+    assert rows["random"]["metrics"]["return"] != rows["greedy"]["metrics"]["return"]
     assert "oracle" not in told["tastes_that_stay"]["policies"]
-    assert {one["policy"] for one in told["worlds"][0]["answers"]["compared"]} == {
-        "Quick",
-        "Slow",
-        "Quick@weight=-1",
-        "random",
-    }
-    lines = list(csv.DictReader((board / "curves.csv").open()))
-    assert {(line["policy"], line["runs"]) for line in lines} == {
-        ("Quick", "2"),
-        ("Slow", "2"),
-        ("Quick@weight=-1", "2"),
-    }
-    assert [line["step"] for line in lines if line["policy"] == "Quick"] == ["0", "256", "512", "768"]
-    assert (board / "curves.png").read_bytes()[:4] == b"\x89PNG"
-    seeds = [RunFolder.open(runs / f"Quick-{n}").settings() for n in (0, 1)]
-    assert [(one["seed"], one["world_seed"]) for one in seeds] == [(0, 0), (1, 0)]
-    worlds = [World.load(runs / f"Quick-{n}" / "world").fingerprint for n in (0, 1)]
-    assert worlds[0] == worlds[1], "one world for all seeds"
+    answers = told["worlds"][0]["answers"]
+    assert {one["policy"] for one in answers["compared"]} == {"Quick", "Slow", "random"}
+    assert [one["survives"] for one in answers["compared"] if one["policy"] == "Quick"] == [False]
 
+    refused = command("evaluate", "--algos", "toys:Quick", "--horizon", "4", *words)
+    assert (refused.code, refused.err) == (
+        2,
+        "error: board/runs/strong/Quick-0 was trained otherwise: env.horizon (5, now 4): name another --output.\n",
+    )
+    with locked(board / ".lock"):
+        refused = command("evaluate", "--algos", "toys:Quick", *words)
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert "is at work already" in refused.err
+
+
+@pytest.mark.slow
+def test_widened_by_seeds_worlds_and_dynamics(
+    bench: Any, toys: list[str], command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.folder)
+    monkeypatch.setenv("RECWORLD_QUIET", "1")
+    words, board = toys.copy(), Path("wide")
+    words[words.index("board")] = "wide"
+    runs = board / "runs" / "strong"
+    done = command("evaluate", "--algos", "toys:Quick", "--seeds", "1", *words)
+    assert (done.code, done.err) == (0, "")
+    told = _blocks(board)["strong"]
     measured = set((board / "measured").iterdir())
-    words = [
-        "--algos",
-        "toys:Quick",
-        "--seeds",
-        "1",
-        "--presets",
-        "strong",
-        "static",
-        "--worlds",
-        "again=board/prepared",
-    ]
-    done = start("evaluate_agents.py", *words, *toys, *BASELINES)
-    out, err = done.communicate(timeout=300)
-    assert (done.returncode, err) == (0, "")
-    blocks = json.loads((board / "leaderboard.json").read_text())["blocks"]
+    words += ["--seeds", "2"]
+    more = ["--presets", "strong", "static", "--worlds", "again=wide/prepared"]
+    done = command("evaluate", "--algos", "toys:Quick", *words, *more)
+    assert (done.code, done.err) == (0, "")
+    assert "dynamics static ==" in done.out
+    blocks = _blocks(board)
     assert set(blocks) == {"strong", "static"}
     for block in blocks.values():
         assert [world["label"] for world in block["worlds"]] == [
@@ -280,22 +266,30 @@ def test_stopped_gone_on_with_and_widened(bench: Any, toys: list[str], start: An
             "evaluation world",
             "again",
         ]
+        assert block["worlds"][2]["policies"]["Quick"]["runs"] == 2
     assert blocks["static"]["tastes_that_stay"] is None, "tastes stay anyway"
-    old = [w["policies"]["Quick"]["metrics"]["click_rate"]["mean"] for w in told["worlds"]]
-    new = [w["policies"]["Quick"]["metrics"]["click_rate"]["mean"] for w in blocks["strong"]["worlds"]]
-    assert new[:2] == pytest.approx(old)
-    assert new[2] != new[0]
-    assert measured < set((board / "measured").iterdir())
-    assert _ended(board / "runs" / "static" / "Quick-0")
-    assert (board / "leaderboard-static.png").is_file()
-
-    refused = start("evaluate_agents.py", "--algos", "toys:Quick", "--seeds", "1", "--horizon", "4", *toys)
-    _, err = refused.communicate(timeout=100)
-    assert refused.returncode == 2
-    assert (
-        err
-        == "error: board/runs/strong/Quick-0 was trained otherwise: env.horizon (5, now 4): name another --output.\n"
+    old, new = (
+        [world["policies"]["greedy"]["metrics"]["click_rate"] for world in block["worlds"]]
+        for block in (told, blocks["strong"])
     )
+    assert new[:2] == old
+    assert new[2] != new[0]
+    assert measured < set((board / "measured").iterdir()), "what was measured is kept"
+    assert (board / "leaderboard-static.png").is_file()
+    lines = list(csv.DictReader((board / "curves.csv").read_text().splitlines()))
+    assert {(line["block"], line["policy"], line["runs"]) for line in lines} == {
+        (block, "Quick", "2") for block in blocks
+    }
+    assert [line["step"] for line in lines] == 2 * ["0", "256", "512", "768"]
+    assert (board / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    seeds = [RunFolder.open(runs / f"Quick-{n}").settings() for n in (0, 1)]
+    assert [(one["seed"], one["world_seed"]) for one in seeds] == [(0, 0), (1, 0)]
+    worlds = [World.load(runs / f"Quick-{n}" / "world").fingerprint for n in (0, 1)]
+    assert worlds[0] == worlds[1], "one world for all seeds"
+
+
+def _blocks(board: Path) -> Any:
+    return json.loads((board / "leaderboard.json").read_text())["blocks"]
 
 
 def _ended(run: Path) -> bool:
