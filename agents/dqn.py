@@ -33,7 +33,7 @@ from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
 from recworld.agents import packing
-from recworld.agents.facts import Tensors, to_tensors
+from recworld.agents.facts import POSITIONS, Tensors, to_tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin, LearnerSettings, TorchAgent
 from recworld.agents.networks import SlateQNetwork, choice_loss
@@ -107,12 +107,29 @@ class SlateQPolicy(BasePolicy):
 
     def _predict(self, observation: Tensors, deterministic: bool = False) -> Tensor:
         size = int(np.prod(self.action_space.shape)) if self.action_space.shape else 1
-        return best_slates(self.network, observation, size)
+        observation = closely(self.network, observation)
+        return outside(observation, best_slates(self.network, observation, size))
 
 
 def best_slates(network: SlateQNetwork, observation: Tensors, size: int) -> Tensor:
     """Return the slates (N, K) of the largest p Q_i, best first; masked positions only where nothing else is left."""
     return network.worth(observation).topk(size, dim=1).indices
+
+
+def closely(network: Any, observation: Tensors) -> Tensors:
+    """Return the observation cut down to what a network looks at closely, where it keeps a shortlist."""
+    cut: Callable[[Tensors], Tensors] | None = getattr(network, "shortlisted", None)
+    return observation if cut is None else cut(observation)
+
+
+def outside(observation: Tensors, slates: Tensor) -> Tensor:
+    """Return slates among the candidates looked at in the numbers of the environment, (N, K)."""
+    return observation[POSITIONS].gather(1, slates) if POSITIONS in observation else slates
+
+
+def to_arrays(observation: Tensors) -> packing.Arrays:
+    """Return the tensors of an observation as arrays, without the positions of a shortlist."""
+    return {name: tensor.cpu().numpy() for name, tensor in observation.items() if name != POSITIONS}
 
 
 def random_slates(mask: Tensor, size: int, random: torch.Generator) -> Tensor:
@@ -149,6 +166,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         self.random = packing.torch_generator(child_seed(seed, "explore"), device)
         self.reported = 0
         start, end = settings.learning_rate, settings.learning_rate_end
+        width = settings.network.shortlist if hasattr(network, "shortlisted") else None
         super().__init__(
             SlateQPolicy,
             env,
@@ -161,7 +179,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
             train_freq=settings.train_every,
             gradient_steps=settings.gradient_steps,
             replay_buffer_class=SlateReplay,  # type: ignore[arg-type]
-            replay_buffer_kwargs={"random": generator(seed, "replay")},
+            replay_buffer_kwargs={"random": generator(seed, "replay"), "width": width},
             policy_kwargs={"network": network},
             device=device,
             support_multi_env=True,
@@ -200,12 +218,14 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Choose slates: each user is explored on with probability epsilon by a coin of their own."""
         with torch.no_grad():
-            tensors = to_tensors(self._last_obs, self.device)  # type: ignore[arg-type]
+            tensors = closely(self.policy.network, to_tensors(self._last_obs, self.device))  # type: ignore[arg-type]
             best = best_slates(self.policy.network, tensors, self.size)
             drawn = random_slates(tensors["action_mask"], self.size, self.random)
             coin = torch.rand(n_envs, 1, generator=self.random, device=self.device)
-            slates = torch.where(coin < self.epsilon, drawn, best).cpu().numpy()
-        return slates.reshape(n_envs, *(self.action_space.shape or ())), slates
+            slates = torch.where(coin < self.epsilon, drawn, best)
+            shown = outside(tensors, slates).cpu().numpy()
+        self.looked_at = tensors
+        return shown.reshape(n_envs, *(self.action_space.shape or ())), slates.cpu().numpy()
 
     def _store_transition(
         self,
@@ -226,9 +246,10 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
                 rows = dones.reshape(-1, *[1] * (array.ndim - 1))
                 following[name] = np.where(rows, final[name], array)
         limit = np.array([entry.get("TimeLimit.truncated", False) for entry in infos], bool)
+        seen = closely(self.policy.network, to_tensors(following, self.device))
         replay_buffer.add(
-            self._last_obs,
-            following,
+            to_arrays(self.looked_at),
+            to_arrays(seen),
             slate=buffer_action,
             click=of_step(info, "click"),
             shown=of_step(info, "item") < self.figures.num_items,
@@ -261,7 +282,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         predicted = looked.baseline + (click * looked.item_value).sum(1)
         error = nn.functional.mse_loss(predicted, self.targets(batch))
         entropy = choice_loss(looked.attraction, looked.examined, click, shown)
-        return error, entropy
+        return error, entropy + looked.penalty
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Take gradient steps on replayed transitions; report when it is time."""
@@ -303,9 +324,10 @@ class DQNAgent(TorchAgent):
 
     def choose(self, observation: Tensors, deterministic: bool) -> Tensor:
         """Return the best slates; when not deterministic, a random one for a user with probability `epsilon_end`."""
+        observation = closely(self.network, observation)
         best = best_slates(self.network, observation, self.slate_size)
         if deterministic:
-            return best
+            return outside(observation, best)
         drawn = random_slates(observation["action_mask"], self.slate_size, self._act_random)
         coin = torch.rand(len(best), 1, generator=self._act_random, device=best.device)
-        return torch.where(coin < self.settings.epsilon_end, drawn, best)
+        return outside(observation, torch.where(coin < self.settings.epsilon_end, drawn, best))

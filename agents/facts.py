@@ -7,7 +7,7 @@ Nothing is learnt here; what is learnt about single items stands in `recworld.ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
 
 Tensors = dict[str, Tensor]
+
+POSITIONS = "positions"
+"""Key beside the observation's own of the positions (N, S) that a shortlisted observation was cut down to."""
+KNOWN = "facts."
+"""Start of the names of facts that stand beside an observation, so that they are not worked out again."""
 
 NUM_LEVELS = 3
 """Levels of a candidate: standardised score, raw score, sigmoid of it."""
@@ -62,6 +67,15 @@ class Facts:
     candidate: Tensor
     number: Tensor
     estimate: Tensor
+
+    def arrays(self) -> Tensors:
+        """Return the facts by the names under which a `FactReader` takes them back from an observation."""
+        return {KNOWN + f.name: getattr(self, f.name) for f in fields(self)}
+
+    def at(self, positions: Tensor) -> Facts:
+        """Return the facts on the candidates at positions (N, K) only."""
+        looked = ("mask", "score", "standard", "similar", "levels", "candidate", "number")
+        return replace(self, **{name: take(getattr(self, name), positions) for name in looked})
 
 
 def to_tensors(observation: Observation, device: torch.device | str) -> Tensors:
@@ -113,15 +127,22 @@ class FactReader(nn.Module):
         self.num_similar = len(decays) + 4
         self.num_summary = 7 + self.num_similar
 
+    def unit(self, vectors: Tensor) -> Tensor:
+        """Return text vectors centred and scaled to length 1."""
+        return centred_unit(vectors, self.mean)
+
     @torch.no_grad()
     def forward(self, observation: Tensors, positions: Tensor | None = None) -> Facts:
         """Return the facts.
 
         Args:
-            observation: tensors of either observation form.
+            observation: tensors of either observation form; where `Facts.arrays` stand beside them, these are taken.
             positions: (N, K) int64, the candidates to look at, all when None. What is said about the row as a whole
                 always comes from all C.
         """
+        if KNOWN + "mask" in observation:
+            known = Facts(**{f.name: observation[KNOWN + f.name] for f in fields(Facts)})
+            return known if positions is None else known.at(positions)
         user, history, candidate = (observation[name] for name in ("user", "history", "candidates"))
         if candidate.is_floating_point():
             history_unit, unit = centred_unit(history, self.mean), centred_unit(candidate, self.mean)
@@ -180,3 +201,18 @@ def _similar(
     cosine = candidate @ history.transpose(1, 2)  # (N, C, H)
     largest = cosine.masked_fill(~current[:, None], 0.0).amax(-1, keepdim=True)
     return torch.cat((cosine @ weights, largest, candidate @ favourite.transpose(1, 2)), -1)
+
+
+def cut_down(observation: Tensors, rank: Tensor, size: int) -> Tensors:
+    """Return the observation with no more than `size` candidates, those of the highest rank, and their `POSITIONS`.
+
+    Args:
+        observation: tensors of either form.
+        rank: (N, C).
+        size: S.
+    """
+    positions = rank.masked_fill(observation["action_mask"] == 0, HIDDEN).topk(size, dim=1).indices
+    short = {
+        name: take(observation[name], positions) for name in ("candidates", "candidate_score", "action_mask")
+    }
+    return observation | short | {POSITIONS: positions}

@@ -50,7 +50,9 @@ class ItemLookup(nn.Module):
         self.register_buffer("canonical", first[inverse], persistent=False)
 
     def _hash(self, vectors: Tensor) -> Tensor:
-        bits = (vectors.float() + 0.0).contiguous().view(torch.int32).long()  # + 0.0 makes one of the two zeros
+        bits = (
+            (vectors.float() + 0.0).contiguous().view(torch.int32).long()
+        )  # + 0.0 makes one of the two zeros
         return (bits * self.words).sum(-1)  # wraps modulo 2^64, as hashes do
 
     def forward(self, candidate: Tensor) -> Tensor:

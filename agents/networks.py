@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recworld.agents.facts import FactReader, Facts, Tensors
+from recworld.agents.facts import POSITIONS, FactReader, Facts, Tensors, cut_down
 from recworld.agents.item_memory import MAX_ITEMS, ItemMemory
-from recworld.agents.plackett_luce import HIDDEN
+from recworld.agents.plackett_luce import HIDDEN, PlackettLuce, place_among
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
+from recworld.agents.spread import SlateSpread
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
@@ -35,12 +36,48 @@ def choice_loss(attraction: Tensor, examined: Tensor, click: Tensor, shown: Tens
     return nn.functional.binary_cross_entropy(chance, click, weight=shown)
 
 
-def item_memory(reader: FactReader, settings: NetworkSettings) -> ItemMemory | None:
-    """Return a fresh memory of single items, or none where the settings or the size of the catalogue say so."""
-    wanted = settings.item_memory
-    if wanted if wanted is not None else reader.num_items <= MAX_ITEMS:
-        return ItemMemory(reader.num_items, reader.num_factors)
-    return None
+class Remembering(nn.Module):
+    """What the networks share that learn about single items: the memory, and a shortlist of many candidates.
+
+    Args:
+        env: gives the tables.
+        settings: sizes.
+    """
+
+    def __init__(self, env: RecVectorEnv, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.reader = FactReader(env, settings.decays)
+        self.is_click_logit = env.reward_kind == "click"
+        wanted = settings.item_memory
+        self.memory: ItemMemory | None = None
+        if wanted if wanted is not None else self.reader.num_items <= MAX_ITEMS:
+            self.memory = ItemMemory(self.reader.num_items, self.reader.num_factors)
+
+    def remembered(self, facts: Facts) -> Tensor:
+        """Return what was learnt about the items looked at, to be added to their scores, (N, C)."""
+        if self.memory is None:
+            return facts.score.new_zeros(())
+        correction: Tensor = self.memory(facts.number, facts.estimate)
+        return correction
+
+    def memory_penalty(self, facts: Facts) -> Tensor:
+        """Return the penalty on what was learnt about the items looked at, a scalar."""
+        if self.memory is None:
+            return facts.score.new_zeros(())
+        return self.settings.memory_penalty * self.memory.penalty(facts.number)
+
+    @torch.no_grad()
+    def shortlisted(self, observation: Tensors) -> Tensors:
+        """Return an observation with at most `NetworkSettings.shortlist` candidates; as it is where it has no more."""
+        score = observation["candidate_score"]
+        if POSITIONS in observation or score.shape[1] <= self.settings.shortlist:
+            return observation
+        rank = score.float()
+        if self.memory is not None:
+            number = self.reader.lookup(observation["candidates"])
+            rank = rank + self.memory(number, observation["user_estimate"].float())
+        return cut_down(observation, rank, self.settings.shortlist)
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -51,7 +88,7 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-class SlatePolicyNetwork(nn.Module):
+class SlatePolicyNetwork(Remembering):
     """Logits of the candidates and the value of the state.
 
     logit = scale * (score + correction) / spread + residual
@@ -68,28 +105,27 @@ class SlatePolicyNetwork(nn.Module):
         scale: start of the learned scale; larger is closer to greedy.
     """
 
+    interacts: ClassVar[bool] = True
+    """Whether each place of a slate is chosen in view of the places before it."""
+
     def __init__(self, env: RecVectorEnv, settings: NetworkSettings, scale: float) -> None:
-        super().__init__()
-        self.reader = FactReader(env, settings.decays)
+        super().__init__(env, settings)
         self.scorer = CandidateScorer(self.reader, settings)
-        self.is_click_logit = env.reward_kind == "click"
         hidden = settings.hidden
         self.features_dim = hidden  # read by stable_baselines3
         self.log_scale = nn.Parameter(torch.full((1,), float(np.log(scale))))
         self.residual = zero_linear(hidden, 1)
         self.estimator = CandidateScorer(self.reader, settings)
         self.correction = zero_linear(hidden, 1)
-        self.memory, self.memory_penalty = item_memory(self.reader, settings), settings.memory_penalty
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
+        self.spread = SlateSpread(self.reader, settings.projection) if self.interacts else None
         self.pooled = nn.Linear(3 * hidden + self.reader.num_summary, hidden)
         self.value = nn.Linear(hidden, 1)
 
     def estimate(self, facts: Facts) -> Tensor:
         """Return the corrected score, (N, C), in the score's units."""
         corrected: Tensor = facts.score + self.correction(self.estimator(facts, self.reader)).squeeze(-1)
-        if self.memory is not None:
-            corrected = corrected + self.memory(facts.number, facts.estimate)
-        return corrected
+        return corrected + self.remembered(facts)
 
     @torch.no_grad()  # the correction answers to what was observed, not to the policy's gradient
     def standard_estimate(self, facts: Facts) -> Tensor:
@@ -118,6 +154,25 @@ class SlatePolicyNetwork(nn.Module):
         )
         return logits, facts.mask, self.value(nn.functional.silu(self.pooled(torch.cat(parts, 1))))
 
+    def soft_greedy(self, observation: Tensors, size: int) -> PlackettLuce:
+        """Return the distribution over slates without what policy gradients have taught: soft greedy on the corrected score.
+
+        Args:
+            observation: with the rollout's `ESTIMATE` beside it.
+            size: K.
+        """
+        facts = self.reader(observation)
+        logits = self.log_scale.exp() * observation[ESTIMATE]
+        return PlackettLuce(logits, facts.mask, size, positions=observation.get(POSITIONS))
+
+    def distribution(self, observation: Tensors, size: int) -> tuple[PlackettLuce, Tensor]:
+        """Return the distribution over slates of `size` items, and the value (N, 1)."""
+        observation = self.shortlisted(observation)
+        facts = self.reader(observation)
+        logits, mask, value = self(observation | facts.arrays())
+        bound = None if self.spread is None or size == 1 else self.spread.bind(facts, self.reader)
+        return PlackettLuce(logits, mask, size, bound, observation.get(POSITIONS)), value
+
     def feedback_loss(
         self, observation: Tensors, slates: Tensor, click: Tensor, shown: Tensor, reward: Tensor
     ) -> Tensor:
@@ -125,11 +180,12 @@ class SlatePolicyNetwork(nn.Module):
 
         Args:
             observation: B rows of a rollout.
-            slates: (B, K) what was chosen.
+            slates: (B, K) what was chosen, in the numbers of the environment.
             click: (B, K) 0 or 1.
             shown: (B, K) 0 where the slot stayed empty.
             reward: (B,) of the slate; used where the score is no click logit.
         """
+        slates = place_among(observation.get(POSITIONS), slates)
         facts = self.reader(observation, slates)
         estimate = self.estimate(facts)  # (B, K)
         examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
@@ -137,9 +193,7 @@ class SlatePolicyNetwork(nn.Module):
             loss = choice_loss(estimate, examined, click, shown)
         else:
             loss = nn.functional.mse_loss((examined * estimate * shown).sum(1), reward)
-        if self.memory is not None:
-            loss = loss + self.memory_penalty * self.memory.penalty(facts.number)
-        return loss
+        return loss + self.memory_penalty(facts)
 
 
 @dataclass
@@ -152,6 +206,7 @@ class Looked:
         item_value: (N, K) Q_i.
         attraction: (N, K) logit of p.
         examined: (K,) e_k.
+        penalty: scalar, of what is learnt about single items.
     """
 
     mask: Tensor
@@ -159,9 +214,10 @@ class Looked:
     item_value: Tensor
     attraction: Tensor
     examined: Tensor
+    penalty: Tensor | float = 0.0
 
 
-class SlateQNetwork(nn.Module):
+class SlateQNetwork(Remembering):
     """Choice model and item-wise values over one `CandidateScorer`.
 
     Untrained, the logit of a click is the agent-side click logit (standardised where the score is none) and every click
@@ -174,10 +230,8 @@ class SlateQNetwork(nn.Module):
     """
 
     def __init__(self, env: RecVectorEnv, settings: NetworkSettings, reward_scale: float) -> None:
-        super().__init__()
-        self.reader = FactReader(env, settings.decays)
+        super().__init__(env, settings)
         self.scorer = CandidateScorer(self.reader, settings)
-        self.is_click_logit = env.reward_kind == "click"
         self.reward_scale = reward_scale
         self.slope = nn.Parameter(torch.ones(1))
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
@@ -191,7 +245,8 @@ class SlateQNetwork(nn.Module):
         """Return logit of p and Q_i, (N, C) each."""
         out = self.heads(self.scorer(facts, self.reader))
         score = facts.score if self.is_click_logit else facts.standard
-        return self.slope * score + out[..., 0], self.reward_scale * out[..., 1]
+        attraction = self.slope * score + out[..., 0] + self.remembered(facts)
+        return attraction, self.reward_scale * out[..., 1]
 
     def worth(self, observation: Tensors) -> Tensor:
         """Return p Q_i of every candidate, (N, C); HIDDEN where masked."""
@@ -205,7 +260,7 @@ class SlateQNetwork(nn.Module):
         attraction, value = self._items(facts)
         baseline = self.baseline(nn.functional.silu(self.state(facts.summary))).squeeze(-1)
         examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
-        return Looked(facts.mask, baseline, value, attraction, examined)
+        return Looked(facts.mask, baseline, value, attraction, examined, self.memory_penalty(facts))
 
     def slate_value(self, observation: Tensors, slates: Tensor) -> Tensor:
         """Return Q(s, A) = B + sum_k e_k p Q_i, (N,); masked positions add nothing."""

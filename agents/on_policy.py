@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
-from recworld.agents.facts import Tensors
+from recworld.agents.facts import POSITIONS, Tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin
 from recworld.agents.networks import ESTIMATE, SlatePolicyNetwork
@@ -66,8 +66,8 @@ class SlatePolicy(ActorCriticPolicy):
 
     def distribution_and_value(self, obs: Tensors) -> tuple[PlackettLuce, Tensor]:
         """Return the distribution over slates and the value (N, 1)."""
-        logits, mask, value = self.features_extractor(obs)
-        return PlackettLuce(logits, mask, self.size), value
+        network: SlatePolicyNetwork = self.features_extractor
+        return network.distribution(obs, self.size)
 
     def forward(self, obs: Tensors, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return actions, values (N, 1) and log-probabilities (N,)."""
@@ -101,13 +101,12 @@ class RolloutBuffer(DictRolloutBuffer):
         **kwargs: Any,
     ) -> None:
         self.random = random
-        estimate = spaces.Box(-np.inf, np.inf, observation_space["action_mask"].shape, np.float32)
-        kept = spaces.Dict({**observation_space.spaces, ESTIMATE: estimate})
-        super().__init__(buffer_size, kept, *args, **kwargs)
+        super().__init__(buffer_size, observation_space, *args, **kwargs)
 
     def reset(self) -> None:
         """Empty the buffer."""
         super().reset()
+        self.known: list[Tensors] | Tensors = []
         shape = (self.buffer_size, self.n_envs)
         self.clicks = np.zeros((*shape, self.action_dim), np.float32)
         self.shown = np.zeros((*shape, self.action_dim), np.float32)
@@ -125,27 +124,48 @@ class RolloutBuffer(DictRolloutBuffer):
         """
         self.clicks[self.pos], self.shown[self.pos], self.slate_reward[self.pos, :, 0] = click, shown, reward
 
+    def add_known(self, known: Tensors) -> None:
+        """Store what is worked out from the observation that `add` stores next: tensors with N rows, by name."""
+        assert isinstance(self.known, list)
+        self.known.append(known)
+
+    def _known(self, rows: npt.NDArray[Any]) -> Tensors:
+        if isinstance(self.known, list):
+            # As `swap_and_flatten` orders the rows: all steps of the first user, then all of the second.
+            steps = {name: torch.stack([one[name] for one in self.known], 1) for name in self.known[0]}
+            self.known = {name: tensor.flatten(0, 1) for name, tensor in steps.items()}
+        index = torch.as_tensor(rows, device=self.device)
+        return {name: tensor[index] for name, tensor in self.known.items()}
+
+    def _get_samples(self, batch_inds: npt.NDArray[Any], env: Any = None) -> Any:
+        samples = super()._get_samples(batch_inds, env)
+        return samples._replace(observations={**samples.observations, **self._known(batch_inds)})
+
     def feedback(
         self, batch_size: int
     ) -> Generator[tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor], None, None]:
-        """Yield minibatches of observations, slates, clicks, shown and rewards that cover the rollout once (after `get`)."""
+        """Yield minibatches of observations, slates, clicks, shown and rewards that cover the rollout once."""
+        self._flatten()
         arrays = [self.swap_and_flatten(array) for array in (self.clicks, self.shown, self.slate_reward)]
         order = self.random.permutation(len(arrays[0]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             observation = {name: self.to_torch(array[rows]) for name, array in self.observations.items()}
+            observation |= self._known(rows)
             click, shown, reward = (self.to_torch(array[rows]) for array in arrays)
             yield observation, self.to_torch(self.actions[rows]).long(), click, shown, reward[:, 0]
 
+    def _flatten(self) -> None:
+        if self.generator_ready:
+            return
+        self.observations = {name: self.swap_and_flatten(array) for name, array in self.observations.items()}
+        for name in ("actions", "values", "log_probs", "advantages", "returns"):
+            setattr(self, name, self.swap_and_flatten(getattr(self, name)))
+        self.generator_ready = True
+
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """Yield minibatches that cover the rollout once, in random order."""
-        if not self.generator_ready:
-            self.observations = {
-                name: self.swap_and_flatten(array) for name, array in self.observations.items()
-            }
-            for name in ("actions", "values", "log_probs", "advantages", "returns"):
-                setattr(self, name, self.swap_and_flatten(getattr(self, name)))
-            self.generator_ready = True
+        self._flatten()
         total = self.buffer_size * self.n_envs
         order = self.random.permutation(total)
         for start in range(0, total, batch_size or total):
@@ -157,6 +177,12 @@ class OnPolicyMixin(BorderMixin):
 
     reward_scale: float = 1.0
     feedback_epochs: int = 0
+    warm_start: float = 0.0
+
+    @property
+    def warming(self: Any) -> bool:
+        """Whether training still warms up: only the score is corrected, by what follows slates drawn from the policy."""
+        return bool(self.num_timesteps <= self.warm_start * self._total_timesteps)
 
     def generators(self: Any) -> tuple[torch.Generator, np.random.Generator]:
         """Return the generators of the policy and of the minibatches."""
@@ -164,7 +190,10 @@ class OnPolicyMixin(BorderMixin):
 
     def train(self: Any) -> None:
         """Update the weights from the rollout, then correct the score by what was observed, then report."""
-        super().train()  # type: ignore[misc]
+        if self.warming:
+            self._update_learning_rate(self.policy.optimizer)
+        else:
+            super().train()  # type: ignore[misc]
         network, losses = self.policy.features_extractor, []
         for _ in range(self.feedback_epochs):
             for batch in self.rollout_buffer.feedback(getattr(self, "batch_size", 512)):
@@ -197,10 +226,14 @@ class OnPolicyMixin(BorderMixin):
         callback.on_rollout_start()
         for _ in range(n_rollout_steps):
             with torch.no_grad():
-                tensors = obs_as_tensor(self._last_obs, self.device)
-                tensors[ESTIMATE] = network.standard_estimate(network.reader(tensors))
-                actions, values, log_probs = self.policy(tensors)
-            seen = {**self._last_obs, ESTIMATE: tensors[ESTIMATE].cpu().numpy()}
+                tensors = network.shortlisted(obs_as_tensor(self._last_obs, self.device))
+                facts = network.reader(tensors)
+                known = {**facts.arrays(), ESTIMATE: network.standard_estimate(facts)}
+                known |= {POSITIONS: tensors[POSITIONS]} if POSITIONS in tensors else {}
+                actions, values, log_probs = self._act({**tensors, **known})
+            # What does not change while the policy learns from the rollout is worked out once.
+            rollout_buffer.add_known(known)
+            seen = self._last_obs
             actions = actions.cpu().numpy()
             new_obs, rewards, dones, infos = env.step(actions)
             self.num_timesteps += env.num_envs
@@ -213,7 +246,7 @@ class OnPolicyMixin(BorderMixin):
             rollout_buffer.add_feedback(of_step(info, "click"), shown, rewards)
             rewards = np.array(rewards, np.float32) * np.float32(self.reward_scale)
             limit = [n for n in np.flatnonzero(dones) if infos[n].get("TimeLimit.truncated", False)]
-            if limit and self.gamma > 0:
+            if limit and self.gamma > 0 and not self.warming:
                 rewards[limit] += self.gamma * self._final_values(info["final_obs"], limit)
             rollout_buffer.add(
                 seen,
@@ -230,6 +263,15 @@ class OnPolicyMixin(BorderMixin):
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _act(self: Any, tensors: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Return slates, values (N, 1) and log-probabilities (N,); while warming up, nobody needs the last two."""
+        if not self.warming:
+            return self.policy(tensors)  # type: ignore[no-any-return]
+        network: SlatePolicyNetwork = self.policy.features_extractor
+        slates = network.soft_greedy(tensors, self.policy.size).sample(self.policy.generator)
+        nothing = torch.zeros(len(slates), device=slates.device)
+        return slates.reshape(-1, *(self.action_space.shape or ())), nothing[:, None], nothing
 
     def _final_values(self: Any, final: dict[str, np.ndarray], rows: list[int]) -> Any:
         with torch.no_grad():

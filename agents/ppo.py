@@ -12,7 +12,6 @@ from recworld.agents.learning import LearnerSettings, TorchAgent
 from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.on_policy import RolloutBuffer, SlateA2C, SlatePolicy, SlatePPO
 from recworld.agents.packing import torch_generator
-from recworld.agents.plackett_luce import PlackettLuce
 from recworld.seeding import child_seed, generator
 
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ class OnPolicySettings(LearnerSettings):
     feedback_epochs: int = Field(2, ge=0)
     """Passes over each rollout in which the agent-side score is corrected by what was observed (clicks, rewards) of the
     items shown. 0 leaves learning to the policy gradient alone."""
+    warm_start: float = Field(0.5, ge=0, lt=1)
+    """Share of the steps that only warm up: slates are drawn soft-greedily on the score, which is corrected by what follows;
+    no policy gradient is taken. Such steps cost a third."""
     start_scale: float = Field(3.0, gt=0)
     """Sharpness of the untrained policy: logits per standard deviation of the agent-side score."""
 
@@ -81,8 +83,7 @@ class OnPolicyAgent(TorchAgent):
 
     def choose(self, observation: dict[str, torch.Tensor], deterministic: bool) -> torch.Tensor:
         """Return the most probable slates, or drawn ones."""
-        logits, mask, _ = self.network(observation)
-        distribution = PlackettLuce(logits, mask, self.slate_size)
+        distribution, _ = self.network.distribution(observation, self.slate_size)
         return distribution.mode() if deterministic else distribution.sample(self._act_random)
 
     def common(self, seed: int) -> dict[str, Any]:
@@ -133,6 +134,7 @@ class PPOAgent(OnPolicyAgent):
                 **self.common(seed),
             )
         algorithm.reward_scale, algorithm.feedback_epochs = s.reward_scale, s.feedback_epochs
+        algorithm.warm_start = s.warm_start
         return algorithm
 
 
@@ -157,4 +159,5 @@ class A2CAgent(OnPolicyAgent):
             self.settings.reward_scale,
             self.settings.feedback_epochs,
         )
+        algorithm.warm_start = self.settings.warm_start
         return algorithm

@@ -23,9 +23,9 @@ from sb3_contrib.common.utils import quantile_huber_loss
 from torch import Tensor, nn
 
 from recworld.agents.dqn import DQNAgent, DQNSettings, SlateDQN, best_slates
-from recworld.agents.facts import FactReader, Facts, Tensors
+from recworld.agents.facts import Facts, Tensors
 from recworld.agents.learning import LearnerSettings
-from recworld.agents.networks import Looked, choice_loss, zero_linear
+from recworld.agents.networks import Looked, Remembering, choice_loss, zero_linear
 from recworld.agents.plackett_luce import HIDDEN
 from recworld.agents.replay import part
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
@@ -43,7 +43,7 @@ class QRDQNSettings(DQNSettings):
     """Weight of the choice model's cross-entropy beside the quantile loss, which is a sum over quantiles."""
 
 
-class QuantileSlateNetwork(nn.Module):
+class QuantileSlateNetwork(Remembering):
     """Choice model and quantiles of item-wise values over one `CandidateScorer`.
 
     Untrained, the logit of a click is the agent-side click logit (standardised where the score is none) and every click
@@ -59,10 +59,8 @@ class QuantileSlateNetwork(nn.Module):
     def __init__(
         self, env: RecVectorEnv, settings: NetworkSettings, reward_scale: float, quantiles: int
     ) -> None:
-        super().__init__()
-        self.reader = FactReader(env, settings.decays)
+        super().__init__(env, settings)
         self.scorer = CandidateScorer(self.reader, settings)
-        self.is_click_logit = env.reward_kind == "click"
         self.reward_scale = reward_scale
         self.slope = nn.Parameter(torch.ones(1))
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
@@ -78,7 +76,7 @@ class QuantileSlateNetwork(nn.Module):
         """Return logit of p, (N, C), and Q_j, (N, C, J)."""
         hidden = self.scorer(facts, self.reader)
         score = facts.score if self.is_click_logit else facts.standard
-        logit = self.slope * score + self.attraction(hidden).squeeze(-1)
+        logit = self.slope * score + self.attraction(hidden).squeeze(-1) + self.remembered(facts)
         return logit, self.reward_scale * self.values(hidden)
 
     def worth(self, observation: Tensors) -> Tensor:
@@ -93,7 +91,7 @@ class QuantileSlateNetwork(nn.Module):
         attraction, values = self._items(facts)
         baseline = self.baseline(nn.functional.silu(self.state(facts.summary)))
         examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
-        return Looked(facts.mask, baseline, values, attraction, examined)
+        return Looked(facts.mask, baseline, values, attraction, examined, self.memory_penalty(facts))
 
     def slate_value(self, observation: Tensors, slates: Tensor) -> Tensor:
         """Return the expected Q(s, A), (N,): the mean over quantiles, clicks by their probabilities."""
@@ -124,7 +122,7 @@ class QuantileDQN(SlateDQN):
         looked = self.policy.network.look(part(batch, "now"), batch["slate"].long())
         predicted = looked.baseline + (click[..., None] * looked.item_value).sum(1)
         error = quantile_huber_loss(predicted, self.targets(batch), sum_over_quantiles=True)
-        return error, choice_loss(looked.attraction, looked.examined, click, shown)
+        return error, choice_loss(looked.attraction, looked.examined, click, shown) + looked.penalty
 
 
 class QRDQNAgent(DQNAgent):

@@ -49,6 +49,8 @@ for _name, _target in {
     "epsilon_greedy_bandit": "recworld.agents.bandits:EpsilonGreedyBanditAgent",
     "ucb": "recworld.agents.bandit_items:UCBAgent",
     "oracle": "recworld.agents.upper:ShortTermOracle",
+    "planner": "recworld.agents.upper:Planner",
+    "informed": "recworld.agents.upper:InformedGreedy",
 }.items():
     AGENTS.register(_name, _target)
 

@@ -12,6 +12,8 @@ from gymnasium import spaces
 from recworld.agents.packing import Arrays
 from recworld.errors import InputError
 
+PER_CANDIDATE = ("action_mask", "candidate_score", "candidates")
+"""Parts of an observation with a row per candidate."""
 LIMIT = 8 << 30
 """Bytes that a buffer may take: beyond it, the settings are a mistake."""
 
@@ -30,6 +32,7 @@ class SlateReplay:
         n_envs: N.
         optimize_memory_usage: not used; Stable-Baselines3 passes it.
         random: batches are drawn from it.
+        width: most candidates of an observation that are kept; all by default.
 
     Raises:
         InputError: the buffer would take more than 8 GiB.
@@ -45,6 +48,7 @@ class SlateReplay:
         optimize_memory_usage: bool = False,
         *,
         random: np.random.Generator,
+        width: int | None = None,
     ) -> None:
         self.rows = max(buffer_size // n_envs, 1) * n_envs
         self.device = device
@@ -59,7 +63,10 @@ class SlateReplay:
             "terminated": ((), np.bool_),
         }
         for name, space in observation_space.spaces.items():
-            shapes[f"now/{name}"] = shapes[f"next/{name}"] = (tuple(space.shape or ()), space.dtype)
+            shape = tuple(space.shape or ())
+            if width is not None and name in PER_CANDIDATE:
+                shape = (min(shape[0], width), *shape[1:])
+            shapes[f"now/{name}"] = shapes[f"next/{name}"] = (shape, space.dtype)
         need = self.rows * sum(
             int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values()
         )

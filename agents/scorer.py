@@ -28,6 +28,8 @@ class NetworkSettings(Settings):
     """Width of the two hidden layers over a candidate."""
     decays: tuple[float, ...] = Field((0.5, 0.8, 0.95), min_length=1)
     """Decay rates per step of the similarity to what was consumed in the episode."""
+    shortlist: int = Field(200, ge=1)
+    """Candidates that are looked at closely: of more, those that the corrected estimate puts first; the rest is masked."""
     item_memory: bool | None = None
     """Whether corrections of the recommender's estimate are learnt per item; none: up to 50,000 items."""
     memory_penalty: float = Field(1e-3, ge=0)

@@ -9,6 +9,7 @@ from typing import Any
 
 from recworld.agents import AGENTS, load_agent, make_agent
 from recworld.agents.tuning import TunedBaselines, cached_baselines
+from recworld.agents.upper import Planner, cached_planner
 from recworld.errors import InputError, did_you_mean
 from recworld.evaluation import Leaderboard, compare, split_members
 from recworld.evaluation.comparing import Policy
@@ -47,7 +48,12 @@ def baselines(
     tuned = TunedBaselines({}, _nothing())
     if set(names) & set(TUNED):
         tuned = cached_baselines(world, env_options, seed=seed)
-    return {name: tuned.factory(name) if name in AGENTS else partial(_own, name) for name in names}
+    found: dict[str, Policy] = {
+        name: tuned.factory(name) if name in AGENTS else partial(_own, name) for name in names
+    }
+    if "planner" in names:
+        found["planner"] = partial(Planner, **cached_planner(world, env_options, seed=seed))
+    return found
 
 
 def _nothing() -> Any:

@@ -346,6 +346,11 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             "invalid": happened.ints[:, st.R_INVALID],
         }
 
+    @property
+    def reward_weights(self) -> tuple[float, float]:
+        """Reward of a click and of a normalised rating; of a click alone where the reward is a function."""
+        return self._reward.weights
+
     def true_scores(self) -> Array:
         """Return the true expected immediate reward of each candidate in the first position: for upper lines only.
 

@@ -111,7 +111,7 @@ def advantages_by_hand(
 
 def test_a_time_limit_is_bootstrapped_and_leaving_is_not(small_env: Callable[..., RecVectorEnv]) -> None:
     env = small_env(num_envs=16, horizon=3)
-    agent = PPOAgent(env, 0, n_steps=12, reward_scale=1.0, gamma=0.9, gae_lambda=0.8)
+    agent = PPOAgent(env, 0, n_steps=12, reward_scale=1.0, gamma=0.9, gae_lambda=0.8, warm_start=0.0)
     seen: dict[str, list[Any]] = {"reward": [], "end": [], "limit": [], "final": []}
     step = env.step
 
@@ -244,7 +244,7 @@ def test_save_and_load_give_the_same_acts(tmp_path: Path, small_env: Callable[..
 
 def test_figures_reach_the_callback_and_false_stops(small_env: Callable[..., RecVectorEnv]) -> None:
     calls: list[tuple[int, dict[str, float]]] = []
-    agent = PPOAgent(small_env(), 0, n_steps=10)
+    agent = PPOAgent(small_env(), 0, n_steps=10, warm_start=0.0)
     agent.learn(small_env(), 400, lambda steps, figures: calls.append((steps, figures)) or len(calls) < 2)
     assert [steps for steps, _ in calls] == [40, 80]
     wanted = {
