@@ -29,7 +29,7 @@ class StateVecEnv(Sb3VecEnv):
         super().__init__(env)
         self._state = state
         box = spaces.Box(-np.inf, np.inf, (width,), np.float32)
-        self.observation_space = spaces.Dict({**env.single_observation_space.spaces, STATE: box})  # type: ignore[attr-defined]
+        self.observation_space = spaces.Dict({**env.single_observation_space.spaces, STATE: box})
 
     def _look(self, observation: dict[str, Array]) -> dict[str, Array]:
         return {**observation, STATE: self._state(observation)}

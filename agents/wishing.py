@@ -59,6 +59,8 @@ class WishSettings(LearnerSettings):
     """Discount per step. 0 learns for the next click only."""
     tau: float = Field(0.02, gt=0, le=1)
     """Share of the online weights that the target networks take on per gradient step."""
+    actor_decay: float = Field(0.0, ge=0)
+    """Pull of the actor's weights towards zero, added to their gradient (L2)."""
     reward_scale: float = Field(0.3, gt=0)
     """Rewards are multiplied by this for training only."""
     report_every: int = Field(2048, ge=1)
@@ -79,6 +81,9 @@ class SACSettings(WishSettings):
 class TD3Settings(WishSettings):
     """Settings of TD3."""
 
+    actor_decay: float = Field(0.1, ge=0)
+    """Pull of the actor's weights towards zero, added to their gradient (L2). The length of a wish changes no slate, so
+    nothing else keeps the actor from running into the corners of the box, where its gradient dies."""
     noise: float = Field(0.2, ge=0)
     """Standard deviation of the noise on wishes while exploring."""
     policy_delay: int = Field(2, ge=1)
@@ -124,11 +129,12 @@ class WishNetwork(nn.Module):
         if hasattr(self.policy, "actor_target"):
             self.policy.actor_target.load_state_dict(actor.state_dict())
 
-    def fresh_optimisers(self, rate: float) -> None:
+    def fresh_optimisers(self, rate: float, actor_decay: float) -> None:
         """Give actor and critics new optimisers."""
-        for part in (self.policy.actor, self.policy.critic):
-            part.optimizer = torch.optim.Adam(part.parameters(), lr=rate)
-        self.policy.optimizer = self.policy.actor.optimizer  # where a checkpoint looks for the first of them
+        actor, critic = self.policy.actor, self.policy.critic
+        actor.optimizer = torch.optim.Adam(actor.parameters(), lr=rate, weight_decay=actor_decay)
+        critic.optimizer = torch.optim.Adam(critic.parameters(), lr=rate)
+        self.policy.optimizer = actor.optimizer  # where a checkpoint looks for the first of them
 
     def state(self, observation: Tensors) -> Tensor:
         """Return the state, (N, S)."""
@@ -136,7 +142,8 @@ class WishNetwork(nn.Module):
 
     def slates(self, observation: Tensors, wish: Tensor, size: int) -> Tensor:
         """Return the slates (N, K) nearest to wishes (N, W)."""
-        return nearest_slates(wish, *self.reader.coordinates(observation), size)
+        coordinates, mask = self.reader.coordinates(observation)
+        return nearest_slates(wish, coordinates, mask, size)
 
 
 class SlateSAC(WishMixin, SAC):
@@ -191,7 +198,7 @@ class WishAgent(TorchAgent):
 
         s, network = self.settings, self.network
         start, end = s.learning_rate, s.learning_rate_end
-        network.fresh_optimisers(start)
+        network.fresh_optimisers(start, s.actor_decay)
         device, width = self.device, network.reader.num_state
 
         def slates(observation: Any, wish: Any) -> Any:
