@@ -102,3 +102,55 @@ def test_gradients_stay_finite_when_everything_is_chosen_or_masked() -> None:
 def test_entropy_is_that_of_the_first_choice() -> None:
     even = of([0.7, 0.7, 0.7, 9.0], [1, 1, 1, 0], 2).entropy()
     np.testing.assert_allclose(even.item(), np.log(3), atol=1e-9)
+
+
+class Grudge:
+    """An interaction given by a table: item j held before takes table[j, i] off the logit of i; the largest counts."""
+
+    def __init__(self, table: torch.Tensor, rows: int) -> None:
+        self.table, self.rows = table, rows
+
+    def beside(self, positions: torch.Tensor) -> torch.Tensor:
+        return self.table[positions][..., None]
+
+    def shift(self, before: torch.Tensor) -> torch.Tensor:
+        return -before[..., 0].amax(1)
+
+
+def with_grudge(logits: list[float], table: np.ndarray, size: int, rows: int = 1) -> PlackettLuce:
+    mask = torch.ones(rows, len(logits), dtype=torch.bool)
+    tensor = torch.tensor([logits] * rows, dtype=torch.float64)
+    return PlackettLuce(tensor, mask, size, Grudge(torch.as_tensor(table), rows))
+
+
+@given(st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.integers(0, 2**16))
+def test_places_that_see_the_places_before_still_make_a_distribution(logits: list[float], seed: int) -> None:
+    table = np.random.default_rng(seed).uniform(0, 3, (4, 4))
+    slates = list(itertools.permutations(range(4), 3))
+    found = with_grudge(logits, table, 3, len(slates)).log_prob(torch.tensor(slates))
+    expected = []
+    for slate in slates:
+        total, left = 0.0, [0, 1, 2, 3]
+        for place, position in enumerate(slate):
+            now = {i: logits[i] - (max(table[j][i] for j in slate[:place]) if place else 0.0) for i in left}
+            total += now[position] - float(np.logaddexp.reduce(list(now.values())))
+            left.remove(position)
+        expected.append(total)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(found.exp().sum(), 1.0, atol=1e-9)
+
+
+def test_draws_of_dependent_places_follow_their_probabilities() -> None:
+    table = np.array([[0, 2.0, 0, 1], [2, 0, 0.5, 0], [0, 1, 0, 3], [1, 0, 0, 0]])
+    drawn = with_grudge([1.0, 0.5, 0.2, 0.0], table, 2, 40_000).sample(torch.Generator().manual_seed(0))
+    for slate in itertools.permutations(range(4), 2):
+        share = float((drawn == torch.tensor(slate)).all(1).double().mean())
+        expected = float(with_grudge([1.0, 0.5, 0.2, 0.0], table, 2).log_prob(torch.tensor([slate])).exp())
+        assert abs(share - expected) < 4 * np.sqrt(expected / 40_000) + 1e-4
+
+
+def test_the_best_slate_avoids_what_goes_badly_together() -> None:
+    table = np.zeros((4, 4))
+    table[0, 1] = 5.0  # the two best candidates are near twins
+    assert with_grudge([3.0, 2.9, 1.0, 0.0], table, 2).mode().tolist() == [[0, 2]]
+    assert of([3.0, 2.9, 1.0, 0.0], [1, 1, 1, 1], 2).mode().tolist() == [[0, 1]]
