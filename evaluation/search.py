@@ -173,7 +173,7 @@ def search(setup: Setup, trials: int, folder: Path) -> SearchResult:
         _say(finished, done)
         if number == 0 and finished.state == FAILED:
             raise InputError(f"The first trial failed, so none is likely to do better: {finished.reason}")
-    return SearchResult(done, _importance(study, setup.seed))
+    return SearchResult(done, _importance(_study(setup, done), setup.seed))
 
 
 def _own_options(own: Callable[[Any], Any], asked: Any) -> dict[str, Any]:
@@ -215,7 +215,11 @@ class _Judged(PeriodicEvaluation):
 def _run(setup: Setup, asked: Any, proposed: dict[str, Any], folder: Path, trials: int) -> Trial:
     """Train and judge one trial; whatever goes wrong in it is its result."""
     say(f"Trial {asked.number} of {trials}: {_listed(asked.params)}")
-    facts: dict[str, Any] = {"number": asked.number, "options": proposed, "params": dict(asked.params)}
+    facts: dict[str, Any] = {
+        "number": asked.number,
+        "options": proposed,
+        "params": dict(sorted(asked.params.items())),
+    }
     facts["distributions"] = _distributions(asked)
     try:
         judged = _train(setup, asked, proposed, folder)

@@ -122,6 +122,9 @@ def test_a_trained_agent_is_searched_the_same_way_twice(tmp_path: Path) -> None:
     assert first == search(setup, 3, tmp_path / "b")
     assert first.trials[0].options == {"learning_rate": 3e-3, "network": {"hidden": 32}, "gamma": 0.95}
     assert len({str(trial.options) for trial in first.trials}) == 3
+    assert list(stored_trials(tmp_path / "a")[1].params) == list(first.trials[1].params), (
+        "tables keep their columns"
+    )
     assert all(set(trial.curve) <= {"1", "2", "3", "4"} for trial in first.trials)
 
 
