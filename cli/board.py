@@ -16,7 +16,7 @@ from recworld.cli.comparison import check_names
 from recworld.cli.jobs import Job, locked, side_by_side
 from recworld.cli.main import show_help, use_threads, wants_help
 from recworld.cli.prepare import prepare, stage
-from recworld.cli.settings import TrainSettings
+from recworld.cli.settings import TrainSettings, load_settings
 from recworld.encoders.vectors import TextVectors
 from recworld.errors import InputError, RecworldError
 from recworld.progress import say
@@ -92,11 +92,13 @@ def _blocks(options: BoardSettings, training: list[str], rows: list[Row]) -> dic
     for preset in dict.fromkeys(options.presets or [None]):  # type: ignore[list-item]
         settings = [settings_of(row, training, preset=preset) for row in rows]
         for one in settings:
+            for flag in ("run_dir", "resume", "tune"):
+                if getattr(one, flag, None) is not None:
+                    shown = "--" + flag.replace("_", "-")
+                    raise InputError(
+                        f"{shown} belongs to a single run, not to a leaderboard, which goes on by itself in its --output."
+                    )
             check_parts(one)
-            if one.run_dir is not None:
-                raise InputError(
-                    "--run-dir belongs to a single run: name the leaderboard's folder with --output."
-                )
         found[settings[0].dynamics.preset] = settings
     return found
 
@@ -124,10 +126,12 @@ def _work(
     worlds: dict[str, World] = {}
     for block, settings in blocks.items():
         worlds[block] = settings[0].dynamics.applied(world)
-        folder = output / "runs" / block
-        for number in range(options.seeds):
-            for row, one in zip(rows, settings, strict=True):
-                runs.append(_run(row, block, sized(one, world), number, folder))
+        fitting = [sized(one, world) for one in settings]
+        for number in range(
+            options.seeds
+        ):  # all rows of a seed before the next: a table early on has every row
+            for row, one in zip(rows, fitting, strict=True):
+                runs.append(_run(row, block, one, number, output / "runs" / block))
     measures = make_worlds(options, worlds, {run.block: run.settings for run in runs}, baselines, output)
     for run in runs:
         _lay(run, vectors, worlds[run.block])
@@ -185,10 +189,10 @@ def _lay(run: Run, vectors: TextVectors, world: World) -> None:
         InputError: what is there was made with other settings or in another world.
     """
     wanted = run.settings.model_dump(mode="json")
-    if (run.path / "settings.yaml").is_file():
-        held = RunFolder.open(run.path).settings()
-        other = sorted(n for n in wanted.keys() | held.keys() if wanted.get(n) != held.get(n))
-        if other:
+    file = run.path / "settings.yaml"
+    if file.is_file():
+        held = load_settings(RunFolder.open(run.path).settings(), str(file)).model_dump(mode="json")
+        if wanted != held:
             raise InputError(
                 f"{run.path} was trained otherwise: {_first_difference(wanted, held)}: name another --output."
             )

@@ -17,6 +17,7 @@ from recworld.cli.jobs import Job, side_by_side
 from recworld.cli.settings import TrainSettings
 from recworld.errors import InputError, UnavailableError
 from recworld.evaluation import EvaluationResult, split_members
+from recworld.evaluation.comparing import REFERENCE
 from recworld.evaluation.measuring import Measurer
 from recworld.runs import RunFolder
 from recworld.simulators.world import World
@@ -136,7 +137,7 @@ def make_worlds(
             made[STILL] = first.with_dynamics(first.dynamics.model_copy(update={"taste_rate": 0.0}))
         seed = one.seed if one.world_seed is None else one.world_seed
         found[block] = Measures(
-            made, names, one.env.arguments(), options.users, options.episodes, seed, output / "measured"
+            made, list(names), one.env.arguments(), options.users, options.episodes, seed, output / "measured"
         )
     return found
 
@@ -188,7 +189,7 @@ def measure_all(
         lock: shared with the processes.
 
     Raises:
-        UnavailableError: a baseline could not be measured, or a process ended without a word.
+        UnavailableError: the reference could not be measured.
     """
     left = _left(measures, trained)
     if not left:
@@ -219,10 +220,9 @@ def measure_all(
         work, jobs, "Measuring", lock, lambda: sum(path.is_dir() for path in paths), len(paths)
     )
     missing = _left(measures, trained)
-    baseline = [task for task in missing if task[3] is None]
-    if baseline or (failed and not missing):
+    if any(name == REFERENCE and run is None for _, _, name, run in missing):
         words = next(iter(failed.values()), "no word")
-        raise UnavailableError(f"Measuring {baseline[0][2] if baseline else 'policies'} failed: {words}")
+        raise UnavailableError(f"{REFERENCE}, which all are compared with, could not be measured: {words}")
     return missing
 
 

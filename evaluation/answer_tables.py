@@ -37,7 +37,7 @@ def _against(board: Leaderboard, result: EvaluationResult, answers: Answers) -> 
     for name in board.rows(result):
         cells = [name, str(result.policies[name].runs)]
         for reference in references:
-            one = answers.compared.get((name, reference))
+            one = answers.against(name, reference)
             if one is None:
                 cells += ["", "", ""]
                 continue
@@ -47,7 +47,7 @@ def _against(board: Leaderboard, result: EvaluationResult, answers: Answers) -> 
         if overlaps:
             there = name in answers.overlap
             cells += (
-                [f"{100 * answers.overlap[name].mean:.0f}", f"{100 * answers.same[name]:.0f}"]
+                [f"{100 * answers.overlap[name].mean:.1f}", f"{100 * answers.same[name]:.0f}"]
                 if there
                 else ["", ""]
             )

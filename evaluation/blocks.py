@@ -111,7 +111,7 @@ def _lines(board: Leaderboard, result: EvaluationResult, references: list[str]) 
                     cells += [""] * 5
                     continue
                 cells += _cells(result.difference(name, reference)[metric])
-                one = answers.compared.get((name, reference)) if metric == "return" else None
+                one = answers.against(name, reference) if metric == "return" else None
                 cells += [_cell(one.p), _cell(one.p_holm)] if one is not None else ["", ""]
             yield cells
         if name in answers.overlap:

@@ -27,7 +27,7 @@ ALIKE = 0.5
 ALIKE_TIMES = 3.0
 """Without an impersonal policy in the table: so many times the reference's overlap."""
 KEPT = 0.5
-"""A policy that keeps less than this share of its gain where tastes stay is flagged."""
+"""A policy that keeps less than this share of its gain where tastes stay, or in another world, is flagged."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,9 @@ class Leaderboard:
             if name == reference:
                 continue
             own = first.difference(name, reference)
-            for other in self.results[1:]:
-                if own["return"].sign > 0 and other.difference(name, reference)["return"].sign <= 0:
-                    found.append(
-                        f"{name}: its gain over {reference} in the {first.label} vanishes in the {other.label}."
-                    )
+            found += [
+                self._vanished(name, reference, other) for other in self.results[1:] if own["return"].sign > 0
+            ]
             found += self._by_shift(name, reference, own)
             covered = first.policies[reference].summary["coverage"].mean
             limit = first.policies[name].summary["coverage"]
@@ -153,22 +151,34 @@ class Leaderboard:
                     f"{100 * covered:.1f} % of {reference}."
                 )
             found += self._alike(first, name, reference)
-        return [*found, *self.remarks]
+        return [*filter(None, found), *self.remarks]
+
+    def _vanished(self, name: str, reference: str, other: EvaluationResult) -> str:
+        first = self.results[0]
+        own, there = (result.difference(name, reference)["return"] for result in (first, other))
+        if there.sign > 0:
+            return ""
+        if there.mean < KEPT * own.mean:
+            return f"{name}: its gain over {reference} in the {first.label} vanishes in the {other.label}."
+        return (
+            f"{name}: its gain over {reference} in the {first.label} ({own.mean:+.2f} ±{own.half:.2f}) cannot be told from "
+            f"none in the {other.label} ({there.mean:+.2f} ±{there.half:.2f})."
+        )
 
     def _by_shift(self, name: str, reference: str, own: dict[str, Interval]) -> list[str]:
         if self.still is None or own["return"].sign <= 0 or own["taste_shift"].sign <= 0:
             return []
         kept = self.still.difference(name, reference)["return"]
+        if kept.mean >= KEPT * own["return"].mean:
+            return []
         if kept.sign <= 0:
             return [
                 f"{name}: it gains on {reference} only by shifting tastes: where tastes stay, the gain is gone."
             ]
-        if kept.mean < KEPT * own["return"].mean:
-            return [
-                f"{name}: it gains on {reference} mostly by shifting tastes: {own['return'].mean:+.2f}, of which "
-                f"{kept.mean:+.2f} is left where tastes stay."
-            ]
-        return []
+        return [
+            f"{name}: it gains on {reference} mostly by shifting tastes: {own['return'].mean:+.2f}, of which "
+            f"{kept.mean:+.2f} is left where tastes stay."
+        ]
 
     def _alike(self, result: EvaluationResult, name: str, reference: str) -> list[str]:
         if name in IMPERSONAL:

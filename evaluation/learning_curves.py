@@ -38,17 +38,23 @@ class Curve:
 
 
 def read_curve(name: str, files: Sequence[Path], reference: str = "greedy") -> Curve:
-    """Return the curve of the runs of one row, from their metrics files; steps that a run lacks are left out."""
-    runs = []
-    lines = []
+    """Return the curve of the runs of one row, from their metrics files; steps that a run lacks are left out.
+
+    Each seed is measured on validation episodes of its own. What was luck in them is taken off where every run drew the
+    reference on the same episodes: return - reference + mean reference (a control variate, which leaves the mean alone).
+    """
+    runs: list[dict[int, float]] = []
+    known: list[float] = []
     for file in files:
         records = [record for record in MetricsFile(file).records() if TAG in record]
         if records:
             runs.append({int(record["step"]): record[TAG] for record in records})
-            lines += [r[f"baselines/{reference}"] for r in records[-1:] if f"baselines/{reference}" in r]
+            known.append(records[-1].get(f"baselines/{reference}", math.nan))
     steps = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
-    band = [mean_interval([run[step] for run in runs]) for step in steps]
-    return Curve(name, len(runs), tuple(steps), tuple(band), float(np.mean(lines)) if lines else math.nan)
+    line = float(np.mean(known)) if known else math.nan
+    luck = [one - line for one in known] if math.isfinite(line) else [0.0] * len(known)
+    band = [mean_interval([run[step] - off for run, off in zip(runs, luck, strict=True)]) for step in steps]
+    return Curve(name, len(runs), tuple(steps), tuple(band), line)
 
 
 def curves_csv(curves: Mapping[str, Sequence[Curve]]) -> str:

@@ -58,11 +58,12 @@ def _panel(axis: object, board: Leaderboard, result: EvaluationResult) -> None:
         if kind == "upper":
             bar.set_hatch("///")
             bar.set_edgecolor("#999999")
+    runs = " and runs" if any(result.policies[name].runs > 1 for name in names) else ""
     labels = [
         f"{name} (upper line)" if kind == "upper" else name for name, kind in zip(names, kinds, strict=True)
     ]
     axis.set_yticks(range(len(names)), labels, fontsize=9)  # type: ignore[attr-defined]
-    axis.set_xlabel("mean return of an episode, 95 % interval over users", fontsize=9)  # type: ignore[attr-defined]
+    axis.set_xlabel(f"mean return of an episode, 95 % interval over users{runs}", fontsize=9)  # type: ignore[attr-defined]
     axis.set_title("\n".join(textwrap.wrap(describe(result), TITLE_WIDTH)), fontsize=8, loc="left")  # type: ignore[attr-defined]
     axis.bar_label(bars, [f" {mean:.2f}" for mean in means], fontsize=8, padding=4)  # type: ignore[attr-defined]
     axis.margins(x=0.14)  # type: ignore[attr-defined]

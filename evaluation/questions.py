@@ -101,6 +101,14 @@ class Answers:
     same: dict[str, float]
     margin: float
 
+    def against(self, name: str, reference: str) -> Compared | None:
+        """Return a row against a reference, None where it was not tested; a pair was tested once, whichever way round."""
+        one, other = self.compared.get((name, reference)), self.compared.get((reference, name))
+        if one is None and other is not None:
+            turned = Estimate(-other.difference.mean, other.difference.error, other.difference.freedom)
+            return Compared(name, reference, turned, other.p, other.p_holm)
+        return one
+
 
 def answer(result: EvaluationResult, upper: Sequence[str], questions: Questions) -> Answers:
     """Return the answers that one world gives.

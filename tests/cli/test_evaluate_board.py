@@ -112,6 +112,8 @@ def test_flags_of_training_pass_through() -> None:
         ("--algos ppo --baselines gready", "Did you mean 'greedy'?"),
         ("--algos ppo --baselines dqn", "has to be trained first"),
         ("--algos ppo --run-dir x", "--run-dir belongs to a single run"),
+        ("--algos ppo --resume x", "--resume belongs to a single run"),
+        ("--algos ppo --tune 3", "--tune belongs to a single run"),
         ("--algos ppo --seedz 3", "Unknown flag --seedz"),
     ],
 )
@@ -286,6 +288,15 @@ def test_widened_by_seeds_worlds_and_dynamics(
     assert [(one["seed"], one["world_seed"]) for one in seeds] == [(0, 0), (1, 0)]
     worlds = [World.load(runs / f"Quick-{n}" / "world").fingerprint for n in (0, 1)]
     assert worlds[0] == worlds[1], "one world for all seeds"
+
+    words = ["--algo", "toys:Quick", *toys[: toys.index("--output")], "--seed", "1", "--world-seed", "0"]
+    assert command("train", *words, "--run-dir", "alone").code == 0
+    assert World.load(Path("alone") / "world").fingerprint == worlds[0]
+    pair = [
+        [json.loads(line)["eval/return"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (Path("alone"), runs / "Quick-1")
+    ]
+    assert pair[0] == pair[1], "one training of the leaderboard, by itself"
 
 
 def _blocks(board: Path) -> Any:

@@ -19,7 +19,7 @@ from recworld.evaluation.blocks import Blocks
 from recworld.evaluation.comparing import evaluate_policies
 from recworld.evaluation.learning_curves import curves_csv, read_curve, save_curves
 from recworld.evaluation.measuring import Measurer
-from recworld.evaluation.metrics import METRICS, first_slates
+from recworld.evaluation.metrics import METRICS, PER_EPISODE, first_slates
 from recworld.evaluation.questions import Questions, answer, overlap_estimate
 from recworld.evaluation.results import EvaluationResult
 from recworld.evaluation.stored import load_result, pool, save_result
@@ -98,6 +98,23 @@ def test_a_gain_that_is_mostly_shifted_tastes_is_told(by_hand):
     assert Leaderboard([first], still=by_hand(greedy=(0, 0, 1.0), ppo=(1.5, 0, 1.0))).flags() == []
 
 
+def test_a_gain_that_is_only_uncertain_elsewhere_is_not_called_gone(by_hand):
+    first = by_hand(greedy=(0, 0, 1.0), ppo=(1, 0, 1.0))
+    rng = np.random.default_rng(1)
+    values = {
+        name: {metric: rng.normal(gain, 9, (1, 200)) for metric in PER_EPISODE}
+        for name, gain in (("greedy", 5), ("ppo", 6))
+    }
+    rows = {name: replace(first.policies[name], values=values[name]) for name in values}
+    rows["ppo"].values["return"] += (
+        1 - (rows["ppo"].values["return"] - rows["greedy"].values["return"]).mean()
+    )
+    noisy = EvaluationResult("other world", rows, "greedy")
+    (flag,) = Leaderboard([first, noisy]).flags()
+    assert "cannot be told from none in the other world (+1.00 ±" in flag
+    assert Leaderboard([first], still=noisy).flags() == []
+
+
 def test_every_row_is_compared_with_every_reference_once(measured):
     found = answer(measured.results[0], ["oracle"], Questions())
     assert set(found.compared) == {("random", "greedy"), ("mmr", "greedy"), ("random", "mmr")}
@@ -105,6 +122,10 @@ def test_every_row_is_compared_with_every_reference_once(measured):
     assert one.difference.mean == pytest.approx(
         measured.results[0].difference("random", "greedy")["return"].mean
     )
+    turned = found.against("mmr", "random")
+    assert turned.difference.mean == -found.compared["random", "mmr"].difference.mean
+    assert turned.p_holm == found.compared["random", "mmr"].p_holm
+    assert found.against("oracle", "greedy") is None
     ordered = sorted(found.compared.values(), key=lambda each: each.p)
     assert ordered[0].p_holm == pytest.approx(min(1.0, 3 * ordered[0].p))
     assert all(each.p <= each.p_holm <= 1 for each in ordered)
@@ -225,7 +246,9 @@ def test_curves_are_means_over_seeds_with_a_band(tmp_path):
     for seed, shift in enumerate((-1.0, 0.0, 1.0)):
         file = tmp_path / f"{seed}.jsonl"
         steps = (0, 10, 20) if seed else (0, 10, 20, 30)
-        lines = [{"step": s, "eval/return": s / 10 + shift, "baselines/greedy": 4.0 + shift} for s in steps]
+        lines = [
+            {"step": s, "eval/return": s / 10 + shift, "baselines/greedy": 4.0 + shift / 2} for s in steps
+        ]
         file.write_text(
             "".join(json.dumps(line) + "\n" for line in [*lines, {"step": 20, "loss/value": 1.0}])
         )
@@ -233,7 +256,11 @@ def test_curves_are_means_over_seeds_with_a_band(tmp_path):
     curve = read_curve("ppo", [*files, tmp_path / "absent.jsonl"])
     assert (curve.runs, curve.steps, curve.reference) == (3, (0, 10, 20), 4.0)
     assert [at.mean for at in curve.band] == pytest.approx([0, 1, 2])
-    assert curve.band[1].half == pytest.approx(4.302653 / np.sqrt(3))  # t with two degrees of freedom
+    # Half of each shift was luck that greedy had too; t with two degrees of freedom.
+    assert curve.band[1].half == pytest.approx(0.5 * 4.302653 / np.sqrt(3))
+    without = read_curve("ppo", files, reference="mmr")
+    assert without.band[1].half == pytest.approx(4.302653 / np.sqrt(3))
+    assert np.isnan(without.reference)
     paths = save_curves({"strong": [curve, read_curve("none", [])]}, tmp_path / "out")
     rows = list(csv.DictReader(io.StringIO(paths[0].read_text())))
     assert [(row["policy"], row["step"], row["mean"]) for row in rows] == [
