@@ -78,16 +78,14 @@ class BanditFeatures:
         self._item_vector = np.asarray(env.tables.item_vector, np.float32)
         self._user_vector = np.asarray(env.tables.user_vector, np.float32)
         self._shared = min(user_width, item_width)
-        projection = {
-            "item_mean": principal_components(self._item_vector[:-1], item_width, seed),
-            "user_mean": principal_components(self._user_vector, self._shared, seed),
-        }
+        item_mean, item_components = principal_components(self._item_vector[:-1], item_width, seed)
+        user_mean, user_components = principal_components(self._user_vector, self._shared, seed)
         self._set(
             {
-                "item_mean": projection["item_mean"][0],
-                "item_components": projection["item_mean"][1],
-                "user_mean": projection["user_mean"][0],
-                "user_components": projection["user_mean"][1],
+                "item_mean": item_mean,
+                "item_components": item_components,
+                "user_mean": user_mean,
+                "user_components": user_components,
             }
         )
         self.width = 5 + self.reader.num_similar + 2 * item_width + self._shared**2 + 1

@@ -18,6 +18,7 @@ from recworld.agents import packing
 from recworld.agents.bandit_features import CHANCE, SCORE, SCORE_SCALE, BanditFeatures
 from recworld.agents.base import Observation
 from recworld.agents.baselines_common import FORBIDDEN, FloatArray, IntArray, top_k
+from recworld.agents.baselines_static import reward_weights
 from recworld.agents.online import OnlineAgent, OnlineSettings
 from recworld.agents.packing import Arrays
 from recworld.agents.posteriors import LinearPosterior, LogisticPosterior, Posterior
@@ -88,11 +89,13 @@ class ContextBandit(OnlineAgent):
             )
         logistic = kind == "logistic" or (kind == "auto" and by_click)
         self.features = BanditFeatures(env, s.item_width, s.user_width, tuple(s.decays), self.seed)
-        prior = np.zeros(self.features.width)
-        # The score is a click logit where clicks are the reward, else the expected reward itself.
-        prior[SCORE if logistic or not by_click else CHANCE] = (
-            1.0 if by_click and not logistic else SCORE_SCALE
-        )
+        prior, weights = np.zeros(self.features.width), reward_weights(env)
+        if logistic or (weights is not None and weights[1] != 0):
+            prior[SCORE] = SCORE_SCALE  # the score is a click logit, or the expected reward, itself
+        else:
+            prior[CHANCE] = (
+                1.0 if weights is None else weights[0]
+            )  # a click logit, and its chance is foretold
         self.model = (LogisticPosterior if logistic else LinearPosterior)(prior, s.ridge)
 
     def context(self, observation: Observation) -> npt.NDArray[Any]:

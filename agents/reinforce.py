@@ -16,6 +16,7 @@ value of the state. For K = 1 that is return less value. With G = sum_k r_k + ga
 
     A_k = (r_k - m_k) + (gamma G' - (V(s) - sum_j m_j)),        m_k: mean reward of place k in the rollout
 
+standardised within each batch.
 A user who leaves ends the sum; at a time limit and at the rollout's end the value of the next state stands for the rest.
 Slates are drawn without replacement (Plackett-Luce) where the paper draws K times and drops repeats: for many candidates the
 chances of a slot are nearly those of the softmax.
@@ -59,7 +60,7 @@ class ReinforceSettings(LearnerSettings):
     """Passes over these rollouts in each update."""
     batch_size: int = Field(256, ge=1)
     """States per gradient step."""
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     """Step size at the start."""
     learning_rate_end: float = Field(0.1, ge=0, le=1)
     """Share of the step size that is left at the end; it falls linearly."""
@@ -105,6 +106,14 @@ def policy_loss(
     ratio = (log_pi.detach() - log_beta).exp().clamp_max(cap)
     weight = ratio * top_k_factor(log_pi, size) * advantage * shown
     return -(weight * log_pi).sum() / shown.sum().clamp_min(1)
+
+
+def standardised(values: Tensor, shown: Tensor) -> Tensor:
+    """Return values (N, K) less their mean, in standard deviations, both over the shown slots."""
+    count = shown.sum().clamp_min(1)
+    centred = values - (values * shown).sum() / count
+    deviation = ((centred * shown).square().sum() / count).sqrt()
+    return centred / deviation.clamp_min(1e-6)
 
 
 def returns_after(
@@ -246,10 +255,7 @@ class ReinforceTraining(Rounds):
         log_pi = log_softmax.gather(1, batch["slate"])  # (B, K)
         earned, place_mean, shown = batch["earned"], batch["place_mean"], batch["shown"]
         later = batch["after"] - (value.detach() - place_mean.sum(1))  # (B,)
-        advantage = (earned - place_mean) + later[:, None]
-        advantage = advantage / (
-            (advantage * shown).square().sum() / shown.sum().clamp_min(1)
-        ).sqrt().clamp_min(1e-6)
+        advantage = standardised((earned - place_mean) + later[:, None], shown)
         policy = policy_loss(
             log_pi, batch["log_beta"], advantage, shown, self.size if s.top_k else 1, s.weight_cap
         )

@@ -99,7 +99,7 @@ def test_a_bandit_keeps_the_agent_contract(cls: type[Any], form: str) -> None:
 
 
 @pytest.mark.parametrize("cls", CONTEXTUAL)
-@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("reward", [*REWARDS, {"click": 2.0}, lambda info: info["click"].sum(1)])
 def test_an_untrained_bandit_is_greedy_on_the_score(
     cls: type[Any], reward: Any, small_env: Callable[..., RecVectorEnv]
 ) -> None:

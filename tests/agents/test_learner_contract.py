@@ -17,10 +17,11 @@ from recworld.envs import RecVectorEnv
 from recworld.errors import InputError
 
 ROLLOUTS = {"n_steps": 5}
-REPLAY = {"learning_starts": 20, "batch_size": 16, "report_every": 40, "buffer_size": 90}
+REPLAY = {"learning_starts": 20, "batch_size": 16, "report_every": 20, "buffer_size": 90}
 LEARNERS: dict[str, dict[str, Any]] = {
     "trpo": ROLLOUTS | {"batch_size": 7},
     "recurrent_ppo": ROLLOUTS | {"batch_size": 7},
+    "reinforce": ROLLOUTS | {"batch_size": 7, "replay": 2},
     "qrdqn": REPLAY | {"quantiles": 5},
     "wolpertinger": REPLAY | {"neighbours": 5},
     "sac": REPLAY,
@@ -154,7 +155,7 @@ def drop_time(figures: dict[str, float]) -> dict[str, float]:
 def test_a_killed_training_ends_like_an_unbroken_one(
     name: str, tmp_path: Path, small_env: Callable[..., RecVectorEnv]
 ) -> None:
-    total = 120
+    total = 80
     whole_log: list[Any] = []
     whole = trained(
         name, small_env(), total, callback=lambda *given: whole_log.append((given[0], drop_time(given[1])))
@@ -166,11 +167,11 @@ def test_a_killed_training_ends_like_an_unbroken_one(
         log.append((steps, drop_time(figures)))
         (tmp_path / str(steps)).mkdir()
         broken.checkpoint(tmp_path / str(steps))
-        return steps < 50
+        return steps < 35
 
     broken.learn(small_env(), total, stop_late)
     last = log[-1][0]
-    assert 50 <= last < total
+    assert 35 <= last < total
     torch.manual_seed(321)
     fresh: Any = make_agent(name, small_env(), 99)
     env = small_env(seed=5)

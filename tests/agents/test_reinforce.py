@@ -146,7 +146,7 @@ def test_it_looks_ahead(small_env: Callable[..., RecVectorEnv]) -> None:
         assert found[-1] > 1.5 * reward.mean()
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1])
 def test_a_killed_training_ends_like_an_unbroken_one(
     size: int, tmp_path: Path, small_env: Callable[..., RecVectorEnv]
 ) -> None:
