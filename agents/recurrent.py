@@ -22,7 +22,7 @@ from recworld.agents.ppo import PPOAgent, PPOSettings
 from recworld.agents.scorer import NetworkSettings
 
 if TYPE_CHECKING:
-    from recworld.agents.facts import Tensors
+    from recworld.agents.facts import Facts, Tensors
     from recworld.envs import RecVectorEnv
 
 
@@ -58,25 +58,21 @@ class RecurrentPolicyNetwork(SlatePolicyNetwork):
             return projected
         return nn.functional.embedding(items.long(), self.letter(self.reader.items))
 
-    def recall(self, observation: Tensors) -> Tensor:
+    def recall(self, facts: Facts) -> Tensor:
         """Return the recurrent state after the history, (N, width); padding leaves it as it is."""
-        history = observation["history"]
-        vectors = history if history.is_floating_point() else None
-        last = len(self.reader.items) - 1
-        present = history != last if vectors is None else vectors.abs().sum(-1) > 0  # (N, H)
-        felt = torch.stack((observation["history_feedback"].float(), observation["history_age"].float()), -1)
-        inputs = torch.cat((self.letters(history), felt), -1)  # (N, H, P + 2)
+        inputs = torch.cat((self.letters(facts.history), facts.memory), -1)  # (N, H, P + 2)
         state = inputs.new_zeros(len(inputs), self.cell.hidden_size)
         for place in range(inputs.shape[1]):
-            state = torch.where(present[:, place, None], self.cell(inputs[:, place], state), state)
+            state = torch.where(facts.present[:, place, None], self.cell(inputs[:, place], state), state)
         return state
 
     def forward(self, observation: Tensors) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (N, C), mask (N, C) bool and value (N, 1)."""
         logits, mask, value = super().forward(observation)
-        state = self.recall(observation)
+        facts = self.reader(observation)
+        state = self.recall(facts)
         wanted = self.taste(state)[..., None]  # (N, P, 1)
-        liked = (self.letters(observation["candidates"]) @ wanted).squeeze(-1)
+        liked = (self.letters(facts.candidate) @ wanted).squeeze(-1)
         return logits + liked, mask, value + self.outlook(state)
 
 

@@ -26,7 +26,7 @@ from recworld.agents.drawing import drawing_from
 from recworld.agents.learning import LearnerSettings
 from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.on_policy import OnPolicyMixin, RolloutBuffer, SlatePolicy
-from recworld.agents.plackett_luce import HIDDEN, PlackettLuce
+from recworld.agents.plackett_luce import HIDDEN, PlackettLuce, place_among
 from recworld.agents.ppo import OnPolicyAgent
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
 
@@ -68,6 +68,9 @@ class TRPOSettings(LearnerSettings):
     feedback_epochs: int = Field(2, ge=0)
     """Passes over each rollout in which the agent-side score is corrected by what was observed (clicks, rewards) of the
     items shown. 0 leaves learning to the policy gradient alone."""
+    warm_start: float = Field(0.5, ge=0, lt=1)
+    """Share of the steps that only warm up: slates are drawn soft-greedily on the score, which is corrected by what follows;
+    the policy takes no step of its own. Such steps cost a third."""
     start_scale: float = Field(3.0, gt=0)
     """Sharpness of the untrained policy: logits per standard deviation of the agent-side score."""
 
@@ -93,7 +96,7 @@ class TrustNetwork(SlatePolicyNetwork):
 
     def worth(self, observation: Tensors) -> Tensor:
         """Return the value of the state, (N, 1), from the mean, the largest and the most promising candidates."""
-        facts = self.reader(observation)
+        facts = self.reader(self.shortlisted(observation))
         hidden = self.critic(facts, self.reader)  # (N, C, hidden)
         mask = facts.mask[..., None]
         share = (2 * facts.standard).masked_fill(~facts.mask, HIDDEN).softmax(1)
@@ -116,12 +119,12 @@ class Places(Distribution):
 
     Args:
         slates: the Plackett-Luce distribution.
-        given: (N, K) int64, the slates whose prefixes are given.
+        shown: (N, K) int64, the slates whose prefixes are given, in the numbers of the environment.
     """
 
-    def __init__(self, slates: PlackettLuce, given: Tensor) -> None:
-        super().__init__(batch_shape=given.shape[:1], validate_args=False)
-        self.slates, self.given = slates, given
+    def __init__(self, slates: PlackettLuce, shown: Tensor) -> None:
+        super().__init__(batch_shape=shown.shape[:1], validate_args=False)
+        self.slates, self.given = slates, place_among(slates.positions, shown)
 
     @property
     def distribution(self) -> Places:
@@ -136,7 +139,7 @@ class Places(Distribution):
         """Return the log-probability of each candidate at each place, (N, K, C); HIDDEN or less where it cannot stand."""
         mask, (rows, size) = self.slates.mask, self.given.shape
         logits = self.slates.logits[:, None].expand(-1, size, -1)
-        interaction = getattr(self.slates, "interaction", None)
+        interaction = self.slates.interaction
         if interaction is not None:
             beside = interaction.beside(self.given[:, :-1])  # (N, K-1, C, X)
             shifts = [interaction.shift(beside[:, :place]) for place in range(1, size)]
@@ -258,5 +261,6 @@ class TRPOAgent(OnPolicyAgent):
                 **shared,
             )
         algorithm.reward_scale, algorithm.feedback_epochs = s.reward_scale, s.feedback_epochs
+        algorithm.warm_start = s.warm_start
         algorithm.max_grad_norm = s.max_grad_norm  # of the corrected score
         return algorithm

@@ -38,7 +38,7 @@ class WishSettings(LearnerSettings):
 
     network: NetworkSettings = NetworkSettings(hidden=64)
     """Sizes: a wish has `projection` principal components of the item vectors (fewer where there are fewer), actor and
-    critics have two hidden layers of width `hidden`; there is no item memory."""
+    critics have two hidden layers of width `hidden`; there is no item memory and no shortlist."""
     use_score: bool = True
     """Whether a wish may lean on the agent-side score, as one more coordinate."""
     buffer_size: int = Field(50_000, ge=1)

@@ -36,7 +36,7 @@ class WolpertingerSettings(DQNSettings):
 
     network: NetworkSettings = NetworkSettings(hidden=64)
     """Sizes: a wish has `projection` principal components of the item vectors (fewer where there are fewer), actor and
-    critic have two hidden layers of width `hidden`; there is no item memory."""
+    critic have two hidden layers of width `hidden`; there is no item memory and no shortlist."""
     use_score: bool = True
     """Whether the agent-side score is one more coordinate of wishes and items."""
     neighbours: int = Field(20, ge=1)

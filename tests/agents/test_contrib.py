@@ -25,7 +25,7 @@ REPLAY = {"learning_starts": 100, "learning_rate": 1e-2, "batch_size": 64, "repo
 @pytest.mark.parametrize(
     ("name", "size", "steps", "settings"),
     [
-        ("trpo", 1, 1200, ROLLOUTS | {"feedback_epochs": 0}),
+        ("trpo", 1, 1200, ROLLOUTS | {"feedback_epochs": 0, "warm_start": 0.0}),
         ("trpo", 2, 960, ROLLOUTS),
         ("recurrent_ppo", 2, 960, ROLLOUTS | {"n_epochs": 4}),
         ("qrdqn", 1, 1280, REPLAY),
@@ -59,22 +59,58 @@ def test_an_untrained_agent_is_greedy_on_the_score(
     np.testing.assert_array_equal(cls(env, 0).act(observation), expected)
 
 
-def test_the_trust_region_measures_whole_slates() -> None:
+class Beside:
+    """What stands before shifts the logits by a table (C, C), mean over the places before."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        self.table = table
+
+    def beside(self, positions: torch.Tensor) -> torch.Tensor:
+        return self.table[positions][..., None]
+
+    def shift(self, before: torch.Tensor) -> torch.Tensor:
+        return before[..., 0].mean(1)
+
+
+@pytest.mark.parametrize("interacts", [False, True])
+def test_the_trust_region_measures_whole_slates(interacts: bool) -> None:
     """Averaged over all slates by the new policy's probabilities, the sum over places is the slate's divergence."""
     random = np.random.default_rng(0)
     mask = torch.tensor([[True, True, False, True, True]])
-    new, old = (
-        PlackettLuce(torch.as_tensor(random.normal(size=(1, 5)), dtype=torch.float64), mask, 3)
-        for _ in range(2)
-    )
+    names = torch.tensor([[7, 3, 9, 4, 5]])  # of the candidates of a shortlist, in the environment
+
+    def drawn() -> PlackettLuce:
+        logits, table = (
+            torch.as_tensor(random.normal(size=(1, 5))),
+            torch.as_tensor(random.normal(size=(5, 5))),
+        )
+        return PlackettLuce(logits, mask, 3, Beside(table) if interacts else None, names)
+
+    new, old = drawn(), drawn()
     exact, averaged = 0.0, 0.0
-    for slate in permutations([0, 1, 3, 4], 3):
-        given = torch.tensor([slate])
-        log_new, log_old = float(new.log_prob(given)), float(old.log_prob(given))
+    for slate in permutations([7, 3, 4, 5], 3):
+        shown = torch.tensor([slate])
+        log_new, log_old = float(new.log_prob(shown)), float(old.log_prob(shown))
         exact += np.exp(log_new) * (log_new - log_old)
-        averaged += np.exp(log_new) * float(places_divergence(Places(new, given), Places(old, given)))
+        averaged += np.exp(log_new) * float(places_divergence(Places(new, shown), Places(old, shown)))
     assert exact > 0.1
     assert averaged == pytest.approx(exact, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["trpo", "recurrent_ppo", "qrdqn"])
+def test_a_shortlist_is_kept_to(name: str, small_env: Callable[..., RecVectorEnv]) -> None:
+    """More candidates than are looked at closely: what is shown comes from the best of the score, in the env's numbers."""
+    rollouts = {"n_steps": 5, "warm_start": 0.0, "feedback_epochs": 0}
+    settings: dict[str, Any] = {"learning_starts": 20} if name == "qrdqn" else rollouts
+    network = {"shortlist": 5, "item_memory": False}
+    agent: Any = make_agent(name, small_env(), 0, settings | {"network": network})
+    agent.learn(small_env(), 80)
+    observation, _ = small_env(num_envs=9).reset(seed=2)
+    score = np.where(observation["action_mask"] == 1, observation["candidate_score"], -np.inf)
+    best = np.argsort(-score, axis=1, kind="stable")[:, :5]
+    for row, slate in zip(best, agent.act(observation), strict=True):
+        assert len(set(slate)) == 3
+        assert set(slate) <= set(row)
 
 
 def test_the_divergence_is_finite_where_candidates_run_out() -> None:
@@ -110,7 +146,7 @@ def test_the_curvature_of_a_nearly_certain_choice_is_not_negative() -> None:
 def test_an_update_stays_inside_the_trust_region(known_env: Callable[..., RecVectorEnv]) -> None:
     def moved(radius: float) -> list[float]:
         found: list[float] = []
-        settings = {"n_steps": 10, "feedback_epochs": 0, "target_kl": radius}
+        settings = {"n_steps": 10, "feedback_epochs": 0, "warm_start": 0.0, "target_kl": radius}
         agent = TRPOAgent(known_env(), 0, **settings)
         agent.learn(known_env(), 480, lambda _, figures: found.append(figures["loss/kl"]) or True)
         return found
