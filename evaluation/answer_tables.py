@@ -18,21 +18,17 @@ Block = tuple[str, list[str], list[list[str]]]
 def answer_blocks(board: Leaderboard, result: EvaluationResult) -> list[Block]:
     """Return (caption, headings, rows) of each table of answers."""
     answers = board.answers(result)
-    blocks = [_against(board, result, answers)]
+    blocks = [_against(board, result, answers), _how_far(board, result, answers)]
     if answers.twins:
         blocks.append(_gamma(answers))
-    return [block for block in blocks if block[2]]
+    return [block for block in blocks if block[2] and len(block[1]) > 1]
 
 
 def _against(board: Leaderboard, result: EvaluationResult, answers: Answers) -> Block:
     references = list(dict.fromkeys(reference for _, reference in answers.compared))
-    lines = [line for line in board.upper if any(key[1] == line for key in answers.shares)]
     heads = ["policy", "runs"]
     for reference in references:
         heads += [f"- {reference}", "p", "p Holm"]
-    heads += [f"% of {line}" for line in lines]
-    overlaps = bool(answers.overlap)
-    heads += ["alike %", "same %"] if overlaps else []
     rows = []
     for name in board.rows(result):
         cells = [name, str(result.policies[name].runs)]
@@ -43,21 +39,26 @@ def _against(board: Leaderboard, result: EvaluationResult, answers: Answers) -> 
                 continue
             star = "*" if one.survives else " "
             cells += [_plus(one.difference.interval()) + star, p_text(one.p), p_text(one.p_holm)]
-        cells += [_percent(answers.shares.get((name, line))) for line in lines]
-        if overlaps:
-            there = name in answers.overlap
-            cells += (
-                [f"{100 * answers.overlap[name].mean:.1f}", f"{100 * answers.same[name]:.0f}"]
-                if there
-                else ["", ""]
-            )
         rows.append(cells)
-    what = f"Return against {' and '.join(references)}; "
+    what = f"Return against {' and '.join(references)}, paired by user; "
     what += f"* = survives Holm's correction for {len(answers.compared)} comparisons"
-    if lines:
-        what += "; % of the way from the reference to an upper line"
-    if overlaps:
-        what += "; alike: what two users share of their first slates, same: users with the most common one"
+    return what, heads, rows if references else []
+
+
+def _how_far(board: Leaderboard, result: EvaluationResult, answers: Answers) -> Block:
+    lines = [line for line in board.upper if any(key[1] == line for key in answers.shares)]
+    heads = ["policy", *(f"% of the way to {line}" for line in lines)]
+    heads += ["alike %", "same %"] if answers.overlap else []
+    rows = []
+    for name in board.rows(result):
+        cells = [name, *(_percent(answers.shares.get((name, line))) for line in lines)]
+        if name in answers.overlap:
+            cells += [f"{100 * answers.overlap[name].mean:.1f}", f"{100 * answers.same[name]:.1f}"]
+        rows.append(cells + [""] * (len(heads) - len(cells)))
+    what = f"From {result.reference} to an upper line, with 95 % intervals" if lines else ""
+    if answers.overlap:
+        what += "; " if what else ""
+        what += "alike: what two users share of their first slates; same: users with the most common one"
     return what, heads, rows
 
 

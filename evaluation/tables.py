@@ -79,17 +79,20 @@ def _blocks(
             rows += [[], *([f"({name})", *cells(name)] for name in upper)]
         return rows
 
+    def lead(name: str, other: str) -> str:
+        text = number(result.difference(name, other)["return"], METRICS["return"], signed=True)
+        if board.questions is None:
+            return text
+        one = board.answers(result).against(
+            name, other
+        )  # the star is one for all comparisons, as in the next table
+        return text[:-1] + ("*" if one is not None and one.survives else " ")
+
     def values(name: str) -> list[str]:
         summary = result.policies[name].summary
         cells = [number(summary[metric], METRICS[metric]) for metric in columns]
         if reference is not None:
-            own = name == reference
-            lead = (
-                ""
-                if own
-                else number(result.difference(name, reference)["return"], METRICS["return"], signed=True)
-            )
-            cells.insert(1, lead)
+            cells.insert(1, "" if name == reference else lead(name, reference))
         return cells
 
     titles = [METRICS[metric].title for metric in columns]

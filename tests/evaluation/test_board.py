@@ -150,8 +150,26 @@ def test_the_tables_fit_and_name_the_number_of_comparisons(measured):
     text = asked(measured).text()
     assert max(map(len, text.splitlines())) <= 110
     assert "survives Holm's correction for 3 comparisons" in text.replace("\n  ", " ")
-    assert "% of oracle" in text
-    assert "% of oracle" not in measured.text()
+    assert "% of the way to oracle" in text
+    assert "% of the way to oracle" not in measured.text()
+
+
+def test_a_star_in_the_first_table_is_one_for_all_comparisons(by_hand):
+    """A difference whose own interval excludes 0, and which many comparisons do not survive."""
+    rng = np.random.default_rng(0)
+    first = by_hand(users=50, greedy=(0, 0, 1), **{f"row{n}": (0, 0, 1) for n in range(30)})
+    for name, row in first.policies.items():
+        noise = rng.normal(0, 1, (1, 50))
+        gain = 0.3 + 0.6 * (name == "row1") if name in ("row0", "row1") else 0.0
+        row.values["return"][:] = 5 + gain + (0 if name == "greedy" else noise - noise.mean())
+    lines = {}
+    for questions in (None, Questions()):
+        text = Leaderboard([first], [], questions=questions).text(differences=False).splitlines()
+        lines[questions] = [
+            next(line for line in text if line.startswith(f"{name} ")) for name in ("row0", "row1")
+        ]
+    assert ["*" in line for line in lines[None]] == [True, True]
+    assert ["*" in line for line in lines[Questions()]] == [False, True]
 
 
 def test_one_line_of_csv_for_each_policy_world_and_metric(measured):
