@@ -7,18 +7,23 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from recworld.cli.board_measure import STILL, make_worlds
 from recworld.cli.board_rows import Row, read_row, read_rows, settings_of
-from recworld.cli.board_settings import read_board
+from recworld.cli.board_settings import BoardSettings, read_board
 from recworld.cli.jobs import Job, locked, side_by_side
 from recworld.errors import InputError
 from recworld.runs import RunFolder
+from recworld.simulators.bundled import bundled_world
+from recworld.simulators.dynamics import dynamics_preset
 from recworld.simulators.world import World
-from recworld.storage import sha256_file
+from recworld.storage import sha256_file, write_folder
 
 AGENTS = '''
 import os, time
@@ -163,6 +168,47 @@ def test_a_lock_is_held_by_what_a_killed_command_left_running(tmp_path: Path) ->
         child.wait()
     with locked(path):
         pass
+
+
+def test_another_world_takes_the_place_of_the_truth_only(tmp_path: Path) -> None:
+    """What a recommender knows, its users and their dynamics stay; other users or items are refused."""
+    world, other = (bundled_world(users=60, items=40, width=8, members=3, seed=seed) for seed in (0, 1))
+    other = replace(
+        other, item_vector=world.item_vector, user_keys=world.user_keys, item_keys=world.item_keys
+    )
+    write_folder(tmp_path / "other", other.with_dynamics(dynamics_preset("static")).save)
+    options = BoardSettings(algos=["ppo"], worlds={"half": str(tmp_path / "other")})
+    settings = settings_of(Row("ppo", "ppo"), ["--world.members", "3"], seed=4)
+    found = make_worlds(options, {"strong": world}, {"strong": settings}, ["greedy"], tmp_path)["strong"]
+    assert list(found.worlds) == ["training world", "evaluation world", "half", STILL]
+    half = found.worlds["half"]
+    np.testing.assert_array_equal(half.truth.taste, other.truth.taste)
+    np.testing.assert_array_equal(half.agent.response.taste, world.agent.response.taste)
+    assert half.dynamics == world.dynamics
+    assert all((half.users(split) == world.users(split)).all() for split in ("train", "test"))
+    assert found.worlds[STILL].dynamics.taste_rate == 0
+    assert found.seed == 0, "the episodes are those of the world's seed, whatever a run's"
+    for change, expected in (
+        ({"user_keys": other.user_keys[::-1]}, "users of that world are not those of"),
+        ({"item_keys": other.item_keys[::-1]}, "items of that world are not those of"),
+        ({"item_vector": -other.item_vector}, "other item vectors"),
+    ):
+        write_folder(tmp_path / "wrong", replace(other, **change).save)
+        wrong = options.model_copy(update={"worlds": {"half": str(tmp_path / "wrong")}})
+        with pytest.raises(InputError, match=expected):
+            make_worlds(wrong, {"strong": world}, {"strong": settings}, [], tmp_path)
+    for worlds, expected in (
+        ({"half": "nowhere"}, "no such folder"),
+        ({"training world": str(tmp_path / "other")}, "has already"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            make_worlds(
+                options.model_copy(update={"worlds": worlds}),
+                {"strong": world},
+                {"strong": settings},
+                [],
+                tmp_path,
+            )
 
 
 @pytest.fixture(scope="module")
