@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from sb3_contrib import TRPO
@@ -27,7 +28,7 @@ from recworld.agents.learning import LearnerSettings
 from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.on_policy import OnPolicyMixin, RolloutBuffer, SlatePolicy
 from recworld.agents.plackett_luce import HIDDEN, PlackettLuce, place_among
-from recworld.agents.ppo import OnPolicyAgent
+from recworld.agents.ppo import OnPolicyAgent, OnPolicySettings
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
 
 if TYPE_CHECKING:
@@ -38,44 +39,25 @@ SLATE = "slate"
 """Key beside the observation's own, under which a rollout gives the slates that were shown."""
 
 
-class TRPOSettings(LearnerSettings):
+class TRPOSettings(OnPolicySettings):
     """Settings of TRPO."""
 
-    n_steps: int = Field(32, ge=1)
-    """Steps of every user between two updates."""
-    learning_rate: float = Field(3e-3, gt=0)
-    """Step size of the value and of the corrected score at the start; the policy's step is set by `target_kl`."""
-    learning_rate_end: float = Field(0.1, ge=0, le=1)
-    """Share of the step size that is left at the end; it falls linearly."""
-    gamma: float = Field(0.95, ge=0, le=1)
-    """Discount per step. 0 learns for the next click only."""
-    gae_lambda: float = Field(0.9, ge=0, le=1)
-    """Weight of longer returns in the advantage."""
-    reward_scale: float = Field(0.1, gt=0)
-    """Rewards are multiplied by this for training only."""
+    # TRPO has no such terms, and its policy no step size of its own: these are no settings here.
+    ent_coef: ClassVar[float] = 0.0  # type: ignore[misc]
+    vf_coef: ClassVar[float] = 0.0  # type: ignore[misc]
+    slow_share: ClassVar[float] = 1.0  # type: ignore[misc]
     target_kl: float = Field(0.03, gt=0)
     """Radius of the trust region: divergence of the slate's distribution in one update, in nats."""
     cg_steps: int = Field(10, ge=1)
     """Steps of the conjugate gradient that finds the direction of an update."""
     cg_damping: float = Field(0.1, ge=0)
     """Added to the diagonal of the Fisher information."""
+    fisher_share: float = Field(0.25, gt=0, le=1)
+    """Share of a rollout's states that the Fisher information is estimated on; the gradient and the bound see all."""
     batch_size: int = Field(256, ge=2)
-    """States per gradient step of the value and of the corrected score."""
+    """States per gradient step of the value and of the corrected score; the policy's own step is set by `target_kl`."""
     critic_epochs: int = Field(4, ge=1)
     """Passes over each rollout for the value."""
-    max_grad_norm: float = Field(0.5, gt=0)
-    """Gradients of the corrected score are scaled down to this length."""
-    feedback_epochs: int = Field(2, ge=0)
-    """Passes over each rollout in which the agent-side score is corrected by what was observed (clicks, rewards) of the
-    items shown. 0 leaves learning to the policy gradient alone."""
-    warm_start: float = Field(0.5, ge=0, lt=1)
-    """Share of the steps that only warm up: slates are drawn soft-greedily on the score, which is corrected by what follows;
-    the policy takes no step of its own. Such steps cost a third."""
-    start_scale: float = Field(3.0, gt=0)
-    """Sharpness of the untrained policy: logits per standard deviation of the agent-side score."""
-
-    ent_coef: ClassVar[float] = 0.0  # read by what the on-policy agents share; TRPO has no such terms
-    vf_coef: ClassVar[float] = 0.0
 
 
 class TrustNetwork(SlatePolicyNetwork):
@@ -108,10 +90,13 @@ class TrustNetwork(SlatePolicyNetwork):
         )
         return self.critic_value(nn.functional.silu(self.critic_pooled(torch.cat(parts, 1))))
 
-    def forward(self, observation: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (N, C), mask (N, C) bool and value (N, 1)."""
-        logits, mask, _ = super().forward(observation)
-        return logits, mask, self.worth(observation)
+    def slates(self, observation: Tensors, size: int) -> PlackettLuce:
+        """Return the distribution over slates of `size` items."""
+        return super().distribution(observation, size)[0]
+
+    def distribution(self, observation: Tensors, size: int) -> tuple[PlackettLuce, Tensor]:
+        """Return the distribution over slates of `size` items, and the value (N, 1)."""
+        return self.slates(observation, size), self.worth(observation)
 
 
 class Places(Distribution):
@@ -172,8 +157,8 @@ class TrustRegionPolicy(SlatePolicy):
 
     def get_distribution(self, obs: Tensors) -> Any:
         """Return the choice of each place, given the slates that `ShownBuffer` puts beside the observation."""
-        slates, _ = self.distribution_and_value(obs)
-        return Places(slates, obs[SLATE].long().reshape(-1, self.size))
+        network: TrustNetwork = self.features_extractor
+        return Places(network.slates(obs, self.size), obs[SLATE].long().reshape(-1, self.size))
 
     def predict_values(self, obs: Tensors) -> Tensor:
         """Return the values, (N, 1), without a pass through the policy."""
@@ -193,6 +178,7 @@ class OwnTRPO(TRPO):
     """`sb3_contrib.TRPO` whose draws (the conjugate gradient starts at a random vector) come from the policy's generator."""
 
     policy: TrustRegionPolicy
+    fisher_share: float = 1.0
 
     def train(self) -> None:
         """Update the policy inside the trust region, then the value."""
@@ -202,7 +188,18 @@ class OwnTRPO(TRPO):
     def _compute_actor_grad(
         self, kl_div: Tensor, policy_objective: Tensor
     ) -> tuple[list[nn.Parameter], Tensor, Tensor, list[Any]]:
-        """Return the policy's weights and both gradients, as the library does but by one backward pass each."""
+        """Return the policy's weights and both gradients, as the library does but by one backward pass each.
+
+        The gradient of the divergence is differentiated once more for each step of the conjugate gradient: it is taken on
+        a share of the states, evenly spread over users and steps.
+        """
+        if self.fisher_share < 1:
+            total = self.rollout_buffer.buffer_size * self.rollout_buffer.n_envs
+            rows = np.linspace(0, total - 1, max(round(total * self.fisher_share), 1)).astype(np.int64)
+            seen: Any = self.rollout_buffer._get_samples(rows).observations
+            with torch.no_grad():
+                old = self.policy.get_distribution(seen)
+            kl_div = places_divergence(self.policy.get_distribution(seen), old).mean()
         weights = [weight for weight in self.policy.parameters() if weight.requires_grad]
         found = torch.autograd.grad(kl_div, weights, create_graph=True, allow_unused=True)
         pairs = [(weight, grad) for weight, grad in zip(weights, found, strict=True) if grad is not None]
@@ -261,6 +258,6 @@ class TRPOAgent(OnPolicyAgent):
                 **shared,
             )
         algorithm.reward_scale, algorithm.feedback_epochs = s.reward_scale, s.feedback_epochs
-        algorithm.warm_start = s.warm_start
+        algorithm.warm_start, algorithm.fisher_share = s.warm_start, s.fisher_share
         algorithm.max_grad_norm = s.max_grad_norm  # of the corrected score
         return algorithm
