@@ -37,6 +37,7 @@ from recworld.agents.facts import POSITIONS, Tensors, to_tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin, LearnerSettings, TorchAgent
 from recworld.agents.networks import SlateQNetwork, choice_loss
+from recworld.agents.plackett_luce import PlackettLuce
 from recworld.agents.replay import SlateReplay, part
 from recworld.seeding import child_seed, generator
 
@@ -70,9 +71,13 @@ class DQNSettings(LearnerSettings):
     epsilon_end: float = Field(0.05, ge=0, le=1)
     """The same at the end of exploration."""
     exploration: float = Field(0.6, gt=0, le=1)
-    """Share of training over which epsilon falls linearly."""
+    """Share of training over which epsilon falls linearly, from its start."""
     reward_scale: float = Field(0.1, gt=0)
     """Rewards are multiplied by this for training only."""
+    warm_start: float = Field(0.7, ge=0, lt=1)
+    """Share of the steps that only warm up: slates are drawn soft-greedily on the choice model, which alone is trained."""
+    start_scale: float = Field(3.0, gt=0)
+    """Sharpness of the slates that are drawn while warming up: logits per standard deviation of the attraction."""
     choice_weight: float = Field(0.2, ge=0)
     """Weight of the choice model's cross-entropy beside the squared error of Q."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -188,6 +193,11 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         self._setup_model()
 
     @property
+    def warming(self) -> bool:
+        """Whether training still warms up: only the choice model learns."""
+        return self.num_timesteps <= self.settings.warm_start * self._total_timesteps
+
+    @property
     def epsilon(self) -> float:
         """Probability of a random slate now."""
         s = self.settings
@@ -219,13 +229,27 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         """Choose slates: each user is explored on with probability epsilon by a coin of their own."""
         with torch.no_grad():
             tensors = closely(self.policy.network, to_tensors(self._last_obs, self.device))  # type: ignore[arg-type]
-            best = best_slates(self.policy.network, tensors, self.size)
-            drawn = random_slates(tensors["action_mask"], self.size, self.random)
-            coin = torch.rand(n_envs, 1, generator=self.random, device=self.device)
-            slates = torch.where(coin < self.epsilon, drawn, best)
+            if self.warming:
+                slates = self._soft_greedy(tensors)
+            else:
+                best = best_slates(self.policy.network, tensors, self.size)
+                drawn = random_slates(tensors["action_mask"], self.size, self.random)
+                coin = torch.rand(n_envs, 1, generator=self.random, device=self.device)
+                slates = torch.where(coin < self.epsilon, drawn, best)
             shown = outside(tensors, slates).cpu().numpy()
         self.looked_at = tensors
         return shown.reshape(n_envs, *(self.action_space.shape or ())), slates.cpu().numpy()
+
+    def _soft_greedy(self, tensors: Tensors) -> Tensor:
+        """Return slates drawn by the attraction of the candidates, (N, K)."""
+        mask = tensors["action_mask"] > 0
+        everything = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        attraction = self.policy.network.look(tensors, everything).attraction
+        count = mask.sum(1, keepdim=True).clamp_min(1)
+        centred = (attraction - (attraction * mask).sum(1, keepdim=True) / count) * mask
+        spread = (centred.square().sum(1, keepdim=True) / count).sqrt() + 1e-3
+        logits = self.settings.start_scale * centred / spread
+        return PlackettLuce(logits, mask, self.size).sample(self.random)
 
     def _store_transition(
         self,
@@ -284,14 +308,26 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         entropy = choice_loss(looked.attraction, looked.examined, click, shown)
         return error, entropy + looked.penalty
 
+    def choice_error(self, batch: Tensors) -> Tensor:
+        """Return the cross-entropy of the choice model of a replay batch."""
+        click, shown = batch["click"].float(), batch["shown"].float()
+        looked = self.policy.network.look(part(batch, "now"), batch["slate"].long())
+        return choice_loss(looked.attraction, looked.examined, click, shown) + looked.penalty
+
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Take gradient steps on replayed transitions; report when it is time."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
-            error, entropy = self.losses(self.replay_buffer.sample(batch_size))
+            batch = self.replay_buffer.sample(batch_size)
+            if self.warming:
+                error, entropy = torch.zeros(()), self.choice_error(batch)
+                loss = entropy
+            else:
+                error, entropy = self.losses(batch)
+                loss = error + self.settings.choice_weight * entropy
             self.policy.optimizer.zero_grad()
-            (error + self.settings.choice_weight * entropy).backward()
+            loss.backward()
             nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.settings.max_grad_norm)
             self.policy.optimizer.step()
             polyak_update(self.policy.network.parameters(), self.policy.target.parameters(), self.tau)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recworld.agents.facts import POSITIONS, FactReader, Facts, Tensors, cut_down
+from recworld.agents.facts import NUM_LEVELS, POSITIONS, FactReader, Facts, Tensors, cut_down
 from recworld.agents.item_memory import MAX_ITEMS, ItemMemory
 from recworld.agents.plackett_luce import HIDDEN, PlackettLuce, place_among
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
@@ -88,6 +88,12 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
+def told_over_time(facts: Facts) -> Tensor:
+    """Return levels, similarities, and similarities by the time that is left, (N, C, 3 + 2 S)."""
+    left = 1 - facts.summary[:, :1, None]
+    return torch.cat((facts.levels, facts.similar, left * facts.similar), -1)
+
+
 class SlatePolicyNetwork(Remembering):
     """Logits of the candidates and the value of the state.
 
@@ -115,6 +121,7 @@ class SlatePolicyNetwork(Remembering):
         self.features_dim = hidden  # read by stable_baselines3
         self.log_scale = nn.Parameter(torch.full((1,), float(np.log(scale))))
         self.residual = zero_linear(hidden, 1)
+        self.plain = zero_linear(NUM_LEVELS + 2 * self.reader.num_similar, 1)
         self.estimator = CandidateScorer(self.reader, settings)
         self.correction = zero_linear(hidden, 1)
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
@@ -143,7 +150,7 @@ class SlatePolicyNetwork(Remembering):
         facts = self.reader(observation)
         estimate = observation[ESTIMATE] if ESTIMATE in observation else self.standard_estimate(facts)
         hidden = self.scorer(facts, self.reader)  # (N, C, hidden)
-        logits = self.log_scale.exp() * estimate + self.residual(hidden).squeeze(-1)
+        logits = self.log_scale.exp() * estimate + self.residual(hidden).squeeze(-1) + self.foresight(facts)
         mask = facts.mask[..., None]
         share = logits.detach().masked_fill(~facts.mask, HIDDEN).softmax(1)
         parts = (
@@ -172,6 +179,16 @@ class SlatePolicyNetwork(Remembering):
         logits, mask, value = self(observation | facts.arrays())
         bound = None if self.spread is None or size == 1 else self.spread.bind(facts, self.reader)
         return PlackettLuce(logits, mask, size, bound, observation.get(POSITIONS)), value
+
+    def foresight(self, facts: Facts) -> Tensor:
+        """Return the part of the logits that is linear in the facts, and in the facts by the time that is left, (N, C)."""
+        logits: Tensor = self.plain(told_over_time(facts)).squeeze(-1)
+        return logits
+
+    def slow_parameters(self) -> list[nn.Parameter]:
+        """Return the many weights of the residual: returns are too noisy to move them as fast as the few others."""
+        modules = [self.scorer, self.residual]
+        return [parameter for module in modules for parameter in module.parameters()]
 
     def feedback_loss(
         self, observation: Tensors, slates: Tensor, click: Tensor, shown: Tensor, reward: Tensor
@@ -218,10 +235,11 @@ class Looked:
 
 
 class SlateQNetwork(Remembering):
-    """Choice model and item-wise values over one `CandidateScorer`.
+    """Choice model and item-wise values, each over a `CandidateScorer` of its own.
 
-    Untrained, the logit of a click is the agent-side click logit (standardised where the score is none) and every click
-    is worth one scaled reward, so the best slate is the greedy one.
+    The choice model is learnt by supervision and the values from noisy returns: neither disturbs the other. Untrained, the
+    logit of a click is the agent-side click logit (standardised where the score is none) and every click is worth one scaled
+    reward, so the best slate is the greedy one.
 
     Args:
         env: gives tables, horizon and reward kind.
@@ -231,22 +249,25 @@ class SlateQNetwork(Remembering):
 
     def __init__(self, env: RecVectorEnv, settings: NetworkSettings, reward_scale: float) -> None:
         super().__init__(env, settings)
+        self.chooser = CandidateScorer(self.reader, settings)
         self.scorer = CandidateScorer(self.reader, settings)
         self.reward_scale = reward_scale
         self.slope = nn.Parameter(torch.ones(1))
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
-        self.heads = zero_linear(settings.hidden, 2)
+        self.attraction, self.value = zero_linear(settings.hidden, 1), zero_linear(settings.hidden, 1)
+        self.plain = zero_linear(NUM_LEVELS + 2 * self.reader.num_similar, 1)
         with torch.no_grad():
-            self.heads.bias.copy_(torch.tensor([0.0 if self.is_click_logit else -1.5, 1.0]))
+            self.attraction.bias.fill_(0.0 if self.is_click_logit else -1.5)
+            self.value.bias.fill_(1.0)
         self.state = nn.Linear(self.reader.num_summary, settings.hidden)
         self.baseline = nn.Linear(settings.hidden, 1)
 
     def _items(self, facts: Facts) -> tuple[Tensor, Tensor]:
         """Return logit of p and Q_i, (N, C) each."""
-        out = self.heads(self.scorer(facts, self.reader))
         score = facts.score if self.is_click_logit else facts.standard
-        attraction = self.slope * score + out[..., 0] + self.remembered(facts)
-        return attraction, self.reward_scale * out[..., 1]
+        own = self.attraction(self.chooser(facts, self.reader)).squeeze(-1)
+        value = self.value(self.scorer(facts, self.reader)) + self.plain(told_over_time(facts))
+        return self.slope * score + own + self.remembered(facts), self.reward_scale * value.squeeze(-1)
 
     def worth(self, observation: Tensors) -> Tensor:
         """Return p Q_i of every candidate, (N, C); HIDDEN where masked."""

@@ -44,7 +44,9 @@ class SlatePolicy(ActorCriticPolicy):
         size: int,
         generator: torch.Generator,
         optimiser: tuple[type[torch.optim.Optimizer], dict[str, Any]],
+        slow_share: float = 1.0,
     ) -> None:
+        self.slow_share = slow_share
         self.size = size
         self.generator = generator
         super().__init__(
@@ -62,7 +64,12 @@ class SlatePolicy(ActorCriticPolicy):
         return network
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        slow = {id(parameter) for parameter in self.features_extractor.slow_parameters()}
+        groups = [
+            {"params": [p for p in self.parameters() if (id(p) in slow) == is_slow], "share": share}
+            for is_slow, share in ((False, 1.0), (True, self.slow_share))
+        ]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def distribution_and_value(self, obs: Tensors) -> tuple[PlackettLuce, Tensor]:
         """Return the distribution over slates and the value (N, 1)."""
@@ -106,7 +113,8 @@ class RolloutBuffer(DictRolloutBuffer):
     def reset(self) -> None:
         """Empty the buffer."""
         super().reset()
-        self.known: list[Tensors] | Tensors = []
+        self._steps: list[Tensors] = []
+        self._known: Tensors | None = None
         shape = (self.buffer_size, self.n_envs)
         self.clicks = np.zeros((*shape, self.action_dim), np.float32)
         self.shown = np.zeros((*shape, self.action_dim), np.float32)
@@ -126,20 +134,20 @@ class RolloutBuffer(DictRolloutBuffer):
 
     def add_known(self, known: Tensors) -> None:
         """Store what is worked out from the observation that `add` stores next: tensors with N rows, by name."""
-        assert isinstance(self.known, list)
-        self.known.append(known)
+        self._steps.append(known)
 
-    def _known(self, rows: npt.NDArray[Any]) -> Tensors:
-        if isinstance(self.known, list):
-            # As `swap_and_flatten` orders the rows: all steps of the first user, then all of the second.
-            steps = {name: torch.stack([one[name] for one in self.known], 1) for name in self.known[0]}
-            self.known = {name: tensor.flatten(0, 1) for name, tensor in steps.items()}
+    def known(self, rows: npt.NDArray[Any]) -> Tensors:
+        """Return the rows of what `add_known` stored, in the order of `swap_and_flatten`."""
+        if self._known is None:
+            # All steps of the first user come first, then all of the second.
+            names = self._steps[0] if self._steps else ()
+            self._known = {n: torch.stack([one[n] for one in self._steps], 1).flatten(0, 1) for n in names}
         index = torch.as_tensor(rows, device=self.device)
-        return {name: tensor[index] for name, tensor in self.known.items()}
+        return {name: tensor[index] for name, tensor in self._known.items()}
 
     def _get_samples(self, batch_inds: npt.NDArray[Any], env: Any = None) -> Any:
         samples = super()._get_samples(batch_inds, env)
-        return samples._replace(observations={**samples.observations, **self._known(batch_inds)})
+        return samples._replace(observations={**samples.observations, **self.known(batch_inds)})
 
     def feedback(
         self, batch_size: int
@@ -151,7 +159,7 @@ class RolloutBuffer(DictRolloutBuffer):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             observation = {name: self.to_torch(array[rows]) for name, array in self.observations.items()}
-            observation |= self._known(rows)
+            observation |= self.known(rows)
             click, shown, reward = (self.to_torch(array[rows]) for array in arrays)
             yield observation, self.to_torch(self.actions[rows]).long(), click, shown, reward[:, 0]
 
@@ -182,11 +190,18 @@ class OnPolicyMixin(BorderMixin):
     @property
     def warming(self: Any) -> bool:
         """Whether training still warms up: only the score is corrected, by what follows slates drawn from the policy."""
-        return bool(self.num_timesteps <= self.warm_start * self._total_timesteps)
+        share = self.warm_start if self.feedback_epochs else 0.0
+        return bool(self.num_timesteps <= share * self._total_timesteps)
 
     def generators(self: Any) -> tuple[torch.Generator, np.random.Generator]:
         """Return the generators of the policy and of the minibatches."""
         return self.policy.generator, self.rollout_buffer.random
+
+    def _update_learning_rate(self: Any, optimizers: Any) -> None:
+        super()._update_learning_rate(optimizers)  # type: ignore[misc]
+        for optimiser in optimizers if isinstance(optimizers, list) else [optimizers]:
+            for group in optimiser.param_groups:
+                group["lr"] *= group.get("share", 1.0)
 
     def train(self: Any) -> None:
         """Update the weights from the rollout, then correct the score by what was observed, then report."""

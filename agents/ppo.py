@@ -27,6 +27,8 @@ class OnPolicySettings(LearnerSettings):
     """Step size at the start."""
     learning_rate_end: float = Field(0.1, ge=0, le=1)
     """Share of the step size that is left at the end; it falls linearly."""
+    slow_share: float = Field(0.1, ge=0, le=1)
+    """Share of the step size that the many weights of the policy's residual take: returns are too noisy for more."""
     gamma: float = Field(0.95, ge=0, le=1)
     """Discount per step. 0 learns for the next click only."""
     gae_lambda: float = Field(0.9, ge=0, le=1)
@@ -39,12 +41,12 @@ class OnPolicySettings(LearnerSettings):
     """Weight of the value's squared error."""
     max_grad_norm: float = Field(0.5, gt=0)
     """Gradients are scaled down to this length."""
-    feedback_epochs: int = Field(2, ge=0)
+    feedback_epochs: int = Field(3, ge=0)
     """Passes over each rollout in which the agent-side score is corrected by what was observed (clicks, rewards) of the
     items shown. 0 leaves learning to the policy gradient alone."""
-    warm_start: float = Field(0.5, ge=0, lt=1)
+    warm_start: float = Field(0.7, ge=0, lt=1)
     """Share of the steps that only warm up: slates are drawn soft-greedily on the score, which is corrected by what follows;
-    no policy gradient is taken. Such steps cost a third."""
+    no policy gradient is taken. Such steps cost a fifth. 0 where nothing is corrected by feedback."""
     start_scale: float = Field(3.0, gt=0)
     """Sharpness of the untrained policy: logits per standard deviation of the agent-side score."""
 
@@ -52,9 +54,13 @@ class OnPolicySettings(LearnerSettings):
 class PPOSettings(OnPolicySettings):
     """Settings of PPO."""
 
-    batch_size: int = Field(256, ge=2)
+    num_envs: int = Field(256, ge=1, le=65536)
+    """N: users simulated side by side in the training environment, which `recworld train` builds."""
+    n_steps: int = Field(20, ge=1)
+    """Steps of every user between two updates."""
+    batch_size: int = Field(512, ge=2)
     """States per gradient step."""
-    n_epochs: int = Field(2, ge=1)
+    n_epochs: int = Field(4, ge=1)
     """Passes over each rollout."""
     clip: float = Field(0.2, gt=0)
     """Bound on the change of a slate's probability ratio in one update."""
@@ -105,6 +111,7 @@ class OnPolicyAgent(TorchAgent):
                 "size": self.slate_size,
                 "generator": torch_generator(child_seed(seed, "slates"), self.device),
                 "optimiser": (torch.optim.Adam, {"eps": 1e-5}),
+                "slow_share": s.slow_share,
             },
             "device": self.device,
         }

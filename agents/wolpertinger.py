@@ -37,6 +37,8 @@ class WolpertingerSettings(DQNSettings):
     network: NetworkSettings = NetworkSettings(hidden=64)
     """Sizes: a wish has `projection` principal components of the item vectors (fewer where there are fewer), actor and
     critic have two hidden layers of width `hidden`; there is no item memory and no shortlist."""
+    warm_start: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps that only warm up the critic's choice model, which shares its weights with the values."""
     use_score: bool = True
     """Whether the agent-side score is one more coordinate of wishes and items."""
     neighbours: int = Field(20, ge=1)

@@ -15,7 +15,14 @@ from recworld.envs import RecVectorEnv
 from recworld.errors import CorruptError, InputError
 from recworld.simulators.bundled import bundled_world
 
-FAST = {"n_steps": 10, "batch_size": 80, "learning_rate": 1e-2, "n_epochs": 4}
+FAST = {
+    "n_steps": 10,
+    "batch_size": 80,
+    "learning_rate": 1e-2,
+    "n_epochs": 4,
+    "slow_share": 1.0,
+    "warm_start": 0.0,
+}
 
 
 def greedy_slates(env: RecVectorEnv, observation: dict[str, Any]) -> np.ndarray:
