@@ -2,7 +2,8 @@
 
     python benchmarks/training_speed.py --algos ppo dqn --steps 20480 --rounds 3
 
-The same policy and algorithm trains (without its cheap warm start) in the world and in an environment that answers every slate with one and the same
+The same policy and algorithm trains (without its cheap warm start) in the world and in an environment that answers every
+slate with one and the same
 observation; both in turns, in one process on one thread. Printed are medians over rounds: user steps a second, their ratio,
 and the share of the training time that is spent inside the environment's `step` and its Stable-Baselines3 adapter.
 """
