@@ -49,6 +49,7 @@ class Remembering(nn.Module):
         self.settings = settings
         self.reader = FactReader(env, settings.decays)
         self.is_click_logit = env.reward_kind == "click"
+        self.is_split = env.has_slot_rewards and not self.is_click_logit
         wanted = settings.item_memory
         self.memory: ItemMemory | None = None
         if wanted if wanted is not None else self.reader.num_items <= MAX_ITEMS:
@@ -123,7 +124,15 @@ class SlatePolicyNetwork(Remembering):
         self.residual = zero_linear(hidden, 1)
         self.plain = zero_linear(NUM_LEVELS + 2 * self.reader.num_similar, 1)
         self.estimator = CandidateScorer(self.reader, settings)
-        self.correction = zero_linear(hidden, 1)
+        self.correction = zero_linear(
+            hidden, 2
+        )  # of the score, or of the attraction; of what a click is worth
+        self.worth_memory = (
+            ItemMemory(self.reader.num_items, self.reader.num_factors) if self.is_split else None
+        )
+        if self.is_split:
+            with torch.no_grad():
+                self.correction.bias.copy_(torch.tensor([-1.5, 0.5]))
         self.place = nn.Parameter(torch.full((1,), 2.0))  # logit of going on from one place to the next
         self.spread = SlateSpread(self.reader, settings.projection) if self.interacts else None
         self.pooled = nn.Linear(3 * hidden + self.reader.num_summary, hidden)
@@ -131,8 +140,20 @@ class SlatePolicyNetwork(Remembering):
 
     def estimate(self, facts: Facts) -> Tensor:
         """Return the corrected score, (N, C), in the score's units."""
-        corrected: Tensor = facts.score + self.correction(self.estimator(facts, self.reader)).squeeze(-1)
-        return corrected + self.remembered(facts)
+        if self.is_split:
+            attraction, worth = self.parts(facts)
+            return attraction.sigmoid() * worth
+        own = self.correction(self.estimator(facts, self.reader))[..., 0]
+        return facts.score + own + self.remembered(facts)
+
+    def parts(self, facts: Facts) -> tuple[Tensor, Tensor]:
+        """Return the logit of a click and what a click is worth, (N, C) each, where the score is their product."""
+        own = self.correction(self.estimator(facts, self.reader))
+        attraction = facts.standard + own[..., 0] + self.remembered(facts)
+        worth = own[..., 1]
+        if self.worth_memory is not None and self.memory is not None:
+            worth = worth + self.worth_memory(facts.number, facts.estimate)
+        return attraction, worth
 
     @torch.no_grad()  # the correction answers to what was observed, not to the policy's gradient
     def standard_estimate(self, facts: Facts) -> Tensor:
@@ -200,16 +221,27 @@ class SlatePolicyNetwork(Remembering):
             slates: (B, K) what was chosen, in the numbers of the environment.
             click: (B, K) 0 or 1.
             shown: (B, K) 0 where the slot stayed empty.
-            reward: (B,) of the slate; used where the score is no click logit.
+            reward: (B, K) what each slot brought, used where the score is no click logit; where the reward is a function of
+                the slate, its value stands in the first slot.
         """
         slates = place_among(observation.get(POSITIONS), slates)
         facts = self.reader(observation, slates)
-        estimate = self.estimate(facts)  # (B, K)
         examined = self.place.sigmoid() ** torch.arange(slates.shape[1], device=slates.device)
-        if self.is_click_logit:
-            loss = choice_loss(estimate, examined, click, shown)
+        if self.is_split:
+            attraction, worth = self.parts(facts)
+            missed = nn.functional.mse_loss(
+                worth, reward, reduction="none"
+            )  # of clicked slots: only they say it
+            loss = choice_loss(attraction, examined, click, shown) + (
+                click * missed
+            ).sum() / click.sum().clamp_min(1)
+            if self.worth_memory is not None:
+                loss = loss + self.settings.memory_penalty * self.worth_memory.penalty(facts.number)
+        elif self.is_click_logit:
+            loss = choice_loss(self.estimate(facts), examined, click, shown)
         else:
-            loss = nn.functional.mse_loss((examined * estimate * shown).sum(1), reward)
+            expected = (examined * self.estimate(facts) * shown).sum(1)
+            loss = nn.functional.mse_loss(expected, reward.sum(1))
         return loss + self.memory_penalty(facts)
 
 

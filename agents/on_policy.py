@@ -118,7 +118,7 @@ class RolloutBuffer(DictRolloutBuffer):
         shape = (self.buffer_size, self.n_envs)
         self.clicks = np.zeros((*shape, self.action_dim), np.float32)
         self.shown = np.zeros((*shape, self.action_dim), np.float32)
-        self.slate_reward = np.zeros((*shape, 1), np.float32)
+        self.slot_reward = np.zeros((*shape, self.action_dim), np.float32)
 
     def add_feedback(
         self, click: npt.NDArray[Any], shown: npt.NDArray[Any], reward: npt.NDArray[Any]
@@ -128,9 +128,9 @@ class RolloutBuffer(DictRolloutBuffer):
         Args:
             click: (N, K) 0 or 1.
             shown: (N, K) 0 where the slot stayed empty.
-            reward: (N,) as the environment gave it.
+            reward: (N, K) what each slot brought; all in the first where only the slate's sum is known.
         """
-        self.clicks[self.pos], self.shown[self.pos], self.slate_reward[self.pos, :, 0] = click, shown, reward
+        self.clicks[self.pos], self.shown[self.pos], self.slot_reward[self.pos] = click, shown, reward
 
     def add_known(self, known: Tensors) -> None:
         """Store what is worked out from the observation that `add` stores next: tensors with N rows, by name."""
@@ -154,14 +154,14 @@ class RolloutBuffer(DictRolloutBuffer):
     ) -> Generator[tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor], None, None]:
         """Yield minibatches of observations, slates, clicks, shown and rewards that cover the rollout once."""
         self._flatten()
-        arrays = [self.swap_and_flatten(array) for array in (self.clicks, self.shown, self.slate_reward)]
+        arrays = [self.swap_and_flatten(array) for array in (self.clicks, self.shown, self.slot_reward)]
         order = self.random.permutation(len(arrays[0]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             observation = {name: self.to_torch(array[rows]) for name, array in self.observations.items()}
             observation |= self.known(rows)
             click, shown, reward = (self.to_torch(array[rows]) for array in arrays)
-            yield observation, self.to_torch(self.actions[rows]).long(), click, shown, reward[:, 0]
+            yield observation, self.to_torch(self.actions[rows]).long(), click, shown, reward
 
     def _flatten(self) -> None:
         if self.generator_ready:
@@ -178,6 +178,16 @@ class RolloutBuffer(DictRolloutBuffer):
         order = self.random.permutation(total)
         for start in range(0, total, batch_size or total):
             yield self._get_samples(order[start : start + (batch_size or total)])
+
+
+def slot_rewards(env: Any, info: dict[str, Any], reward: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what each slot brought, (N, K); where the reward is a function of the slate, its value in the first slot."""
+    click, rating, has_rating = (of_step(info, name) for name in ("click", "rating", "has_rating"))
+    found = env.slot_rewards(click, rating, has_rating)
+    if found is None:
+        found = np.zeros(click.shape)
+        found[:, 0] = reward
+    return np.asarray(found)
 
 
 class OnPolicyMixin(BorderMixin):
@@ -258,7 +268,7 @@ class OnPolicyMixin(BorderMixin):
             info = env.last_info
             self.figures.add(rewards, dones, info)
             shown = of_step(info, "item") < self.figures.num_items
-            rollout_buffer.add_feedback(of_step(info, "click"), shown, rewards)
+            rollout_buffer.add_feedback(of_step(info, "click"), shown, slot_rewards(env.env, info, rewards))
             rewards = np.array(rewards, np.float32) * np.float32(self.reward_scale)
             limit = [n for n in np.flatnonzero(dones) if infos[n].get("TimeLimit.truncated", False)]
             if limit and self.gamma > 0 and not self.warming:
