@@ -46,7 +46,7 @@ def make(n=3, **arguments):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("reward", REWARDS, ids=str)
+@pytest.mark.parametrize("reward", REWARDS, ids=["click", "rating", "mixed", "function"])
 @pytest.mark.parametrize("slate", [1, 4])
 def test_gymnasium_accepts_it(form, reward, slate):
     env = RecEnv(
@@ -56,7 +56,7 @@ def test_gymnasium_accepts_it(form, reward, slate):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("reward", REWARDS, ids=str)
+@pytest.mark.parametrize("reward", REWARDS, ids=["click", "rating", "mixed", "function"])
 @pytest.mark.parametrize("slate", [1, 4])
 def test_stable_baselines3_accepts_it(form, reward, slate):
     env = RecEnv(world=WORLD, observation=form, reward=reward, slate_size=slate, num_candidates=40)
