@@ -66,12 +66,12 @@ class DQNSettings(LearnerSettings):
     """Discount per step. 0 learns for the next click only."""
     tau: float = Field(0.02, gt=0, le=1)
     """Share of the online weights that the target network takes on per gradient step."""
-    epsilon_start: float = Field(0.3, ge=0, le=1)
-    """Probability of a random slate at the start, drawn for each user by itself."""
+    epsilon_start: float = Field(0.05, ge=0, le=1)
+    """Probability of a random slate when the warm start is over, drawn for each user by itself."""
     epsilon_end: float = Field(0.05, ge=0, le=1)
     """The same at the end of exploration."""
     exploration: float = Field(0.6, gt=0, le=1)
-    """Share of training over which epsilon falls linearly, from its start."""
+    """Share of training after the warm start over which epsilon falls linearly."""
     reward_scale: float = Field(0.1, gt=0)
     """Rewards are multiplied by this for training only."""
     warm_start: float = Field(0.7, ge=0, lt=1)
@@ -195,13 +195,15 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
     @property
     def warming(self) -> bool:
         """Whether training still warms up: only the choice model learns."""
-        return self.num_timesteps <= self.settings.warm_start * self._total_timesteps
+        return self.num_timesteps < self.settings.warm_start * self._total_timesteps
 
     @property
     def epsilon(self) -> float:
         """Probability of a random slate now."""
         s = self.settings
-        done = min((1.0 - self._current_progress_remaining) / s.exploration, 1.0)
+        # Warming up draws its slates in another way: what is left of training is counted from its end.
+        after = (1.0 - self._current_progress_remaining - s.warm_start) / (1.0 - s.warm_start)
+        done = min(max(after, 0.0) / s.exploration, 1.0)
         return s.epsilon_start + done * (s.epsilon_end - s.epsilon_start)
 
     def generators(self) -> tuple[torch.Generator, np.random.Generator]:

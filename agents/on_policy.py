@@ -197,11 +197,8 @@ class OnPolicyMixin(BorderMixin):
     feedback_epochs: int = 0
     warm_start: float = 0.0
 
-    @property
-    def warming(self: Any) -> bool:
-        """Whether training still warms up: only the score is corrected, by what follows slates drawn from the policy."""
-        share = self.warm_start if self.feedback_epochs else 0.0
-        return bool(self.num_timesteps <= share * self._total_timesteps)
+    warming: bool = False
+    """Whether the rollout at hand only warms up: the score is corrected by what follows slates drawn from the policy."""
 
     def generators(self: Any) -> tuple[torch.Generator, np.random.Generator]:
         """Return the generators of the policy and of the minibatches."""
@@ -246,6 +243,9 @@ class OnPolicyMixin(BorderMixin):
         if self.stopped:
             return False
         self.policy.set_training_mode(False)
+        # Decided once for the whole rollout: what was drawn while warming up has no probability to learn from.
+        share = self.warm_start if self.feedback_epochs else 0.0
+        self.warming = self.num_timesteps < share * self._total_timesteps
         network: SlatePolicyNetwork = self.policy.features_extractor
         rollout_buffer.reset()
         callback.on_rollout_start()

@@ -39,6 +39,8 @@ class WolpertingerSettings(DQNSettings):
     critic have two hidden layers of width `hidden`; there is no item memory and no shortlist."""
     warm_start: float = Field(0.0, ge=0, lt=1)
     """Share of the steps that only warm up the critic's choice model, which shares its weights with the values."""
+    epsilon_start: float = Field(0.3, ge=0, le=1)
+    """Probability of a random slate at the start, drawn for each user by itself."""
     use_score: bool = True
     """Whether the agent-side score is one more coordinate of wishes and items."""
     neighbours: int = Field(20, ge=1)

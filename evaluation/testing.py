@@ -74,7 +74,10 @@ def equivalence(difference: Estimate, margin: float) -> Equivalence:
     """
     if not margin > 0:
         raise InputError(f"The margin of an equivalence test must be above 0. Got {margin}.")
-    p = max(difference.above(-margin), 1 - difference.above(margin))
+    if difference.error == 0:
+        p = float(abs(difference.mean) >= margin)
+    else:
+        p = max(difference.above(-margin), 1 - difference.above(margin))
     return Equivalence(difference, margin, float(p), difference.interval(1 - 2 * (1 - LEVEL)))
 
 

@@ -280,3 +280,33 @@ def test_settings_are_checked(small_env: Callable[..., RecVectorEnv]) -> None:
         PPOAgent(env, 0).checkpoint(Path("."))
     with pytest.raises(InputError, match=r"no training\.json"):
         PPOAgent(env, 0).resume(Path("."), env)
+
+
+@pytest.mark.parametrize(("agent_class", "warm_start"), [(PPOAgent, 0.5), (A2CAgent, 0.45), (PPOAgent, 0.0)])
+def test_gradients_never_see_what_was_drawn_while_warming_up(
+    agent_class: Any, warm_start: float, small_env: Callable[..., RecVectorEnv]
+) -> None:
+    """A rollout warms up as a whole or not at all, and the first gradient step meets the probabilities of the draws."""
+    agent = agent_class(small_env(num_envs=16), 0, n_steps=5, warm_start=warm_start)
+    build, ratios, warmed = agent.build_algorithm, [], []
+
+    def spied(*args: Any) -> Any:
+        algorithm = build(*args)
+        train = algorithm.train
+
+        def look_and_train() -> None:
+            warmed.append(algorithm.warming)
+            if not algorithm.warming:
+                rows = next(iter(algorithm.rollout_buffer.get(80)))
+                log_prob = algorithm.policy.evaluate_actions(rows.observations, rows.actions)[1]
+                ratios.append((log_prob - rows.old_log_prob).exp().detach().numpy())
+            train()
+
+        algorithm.train = look_and_train
+        return algorithm
+
+    agent.build_algorithm = spied  # type: ignore[method-assign]
+    agent.learn(small_env(num_envs=16), 800)
+    assert sum(warmed) == np.ceil(warm_start * 10)
+    assert warmed == sorted(warmed, reverse=True)
+    np.testing.assert_allclose(np.concatenate(ratios), 1.0, atol=1e-4)
