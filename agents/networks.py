@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recworld.agents.baselines_static import reward_weights
 from recworld.agents.facts import NUM_LEVELS, POSITIONS, FactReader, Facts, Tensors, cut_down
 from recworld.agents.item_memory import MAX_ITEMS, ItemMemory
 from recworld.agents.plackett_luce import HIDDEN, PlackettLuce, place_among
@@ -49,7 +50,7 @@ class Remembering(nn.Module):
         self.settings = settings
         self.reader = FactReader(env, settings.decays)
         self.is_click_logit = env.reward_kind == "click"
-        self.is_split = env.has_slot_rewards and not self.is_click_logit
+        self.is_split = reward_weights(env) is not None and not self.is_click_logit
         wanted = settings.item_memory
         self.memory: ItemMemory | None = None
         if wanted if wanted is not None else self.reader.num_items <= MAX_ITEMS:
@@ -222,7 +223,7 @@ class SlatePolicyNetwork(Remembering):
             click: (B, K) 0 or 1.
             shown: (B, K) 0 where the slot stayed empty.
             reward: (B, K) what each slot brought, used where the score is no click logit; where the reward is a function of
-                the slate, its value stands in the first slot.
+                the slate, a share of it.
         """
         slates = place_among(observation.get(POSITIONS), slates)
         facts = self.reader(observation, slates)

@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
+from recworld.agents.baselines_static import reward_weights, slot_reward
 from recworld.agents.facts import POSITIONS, Tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin
@@ -128,7 +129,7 @@ class RolloutBuffer(DictRolloutBuffer):
         Args:
             click: (N, K) 0 or 1.
             shown: (N, K) 0 where the slot stayed empty.
-            reward: (N, K) what each slot brought; all in the first where only the slate's sum is known.
+            reward: (N, K) what each slot brought; a share of the slate's where only that is known.
         """
         self.clicks[self.pos], self.shown[self.pos], self.slot_reward[self.pos] = click, shown, reward
 
@@ -178,16 +179,6 @@ class RolloutBuffer(DictRolloutBuffer):
         order = self.random.permutation(total)
         for start in range(0, total, batch_size or total):
             yield self._get_samples(order[start : start + (batch_size or total)])
-
-
-def slot_rewards(env: Any, info: dict[str, Any], reward: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what each slot brought, (N, K); where the reward is a function of the slate, its value in the first slot."""
-    click, rating, has_rating = (of_step(info, name) for name in ("click", "rating", "has_rating"))
-    found = env.slot_rewards(click, rating, has_rating)
-    if found is None:
-        found = np.zeros(click.shape)
-        found[:, 0] = reward
-    return np.asarray(found)
 
 
 class OnPolicyMixin(BorderMixin):
@@ -268,7 +259,9 @@ class OnPolicyMixin(BorderMixin):
             info = env.last_info
             self.figures.add(rewards, dones, info)
             shown = of_step(info, "item") < self.figures.num_items
-            rollout_buffer.add_feedback(of_step(info, "click"), shown, slot_rewards(env.env, info, rewards))
+            stepped = {name: of_step(info, name) for name in ("item", "click", "rating", "has_rating")}
+            brought = slot_reward(env.env, reward_weights(env.env), rewards, stepped)
+            rollout_buffer.add_feedback(stepped["click"], shown, brought)
             rewards = np.array(rewards, np.float32) * np.float32(self.reward_scale)
             limit = [n for n in np.flatnonzero(dones) if infos[n].get("TimeLimit.truncated", False)]
             if limit and self.gamma > 0 and not self.warming:

@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from recworld.agents.base import Observation
 from recworld.agents.baselines_common import FORBIDDEN, Baseline, FloatArray, IntArray, top_k
+from recworld.agents.baselines_static import reward_weights
 from recworld.agents.episodes import episode_env, play
 from recworld.errors import InputError
 from recworld.progress import track
@@ -166,7 +167,7 @@ class InformedGreedy(Planner):
         ).astype(np.float64)  # (M, U, F + 2)
         self._map = np.linalg.solve(gram, rows.T @ true[:, train])  # (M, X, F + 2)
         self._beta, self._beta_rating = world.dynamics.boredom, world.dynamics.boredom_rating
-        self._weights, scale = env.reward_weights, world.scale
+        self._weights, scale = reward_weights(env) or (1.0, 0.0), world.scale
         self._middle, self._half = (scale.low + scale.high) / 2, (scale.high - scale.low) / 2 or 1.0
         self._by_click = scale.kind == "click"
 

@@ -123,7 +123,7 @@ class TrainSettings(WorldSource):
 
     algo: str = "ppo"
     """Algorithm: ppo, dqn, a2c, or a class of your own as module:Class."""
-    total_steps: int = Field(400_000, ge=1)
+    total_steps: int = Field(200_000, ge=1)
     """User steps of training, the sum over all simulated users."""
     world_seed: int | None = Field(None, ge=0, lt=2**31)
     """Seed of the log and of the fitted world, so that several seeds train in the same world; none: seed."""

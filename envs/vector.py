@@ -346,28 +346,6 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             "invalid": happened.ints[:, st.R_INVALID],
         }
 
-    @property
-    def reward_weights(self) -> tuple[float, float]:
-        """Reward of a click and of a normalised rating; of a click alone where the reward is a function."""
-        return self._reward.weights
-
-    @property
-    def has_slot_rewards(self) -> bool:
-        """Whether the reward is a sum over slots, as it is unless it is a function of the user's own."""
-        return self._reward.function is None
-
-    def slot_rewards(self, click: Array, rating: Array, has_rating: Array) -> Array | None:
-        """Return what each slot brought, (N, K) float64, of the info's arrays; None where the reward is a function."""
-        if self._reward.function is not None:
-            return None
-        scale = self.world.scale
-        middle, half = (scale.low + scale.high) / 2, (scale.high - scale.low) / 2 or 1.0
-        rated, worth = click, np.ones(click.shape)
-        if scale.kind != "click":
-            rated, worth = has_rating, (np.asarray(rating, np.float64) - middle) / half
-        by_click, by_rating = self._reward.weights
-        return np.asarray(click * by_click + rated * worth * by_rating)
-
     def true_scores(self) -> Array:
         """Return the true expected immediate reward of each candidate in the first position: for upper lines only.
 

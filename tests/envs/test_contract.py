@@ -376,24 +376,3 @@ def test_rollout_is_deterministic_through_gym_make():
         return out
 
     assert play() == play()
-
-
-@pytest.mark.parametrize("reward", ["click", "rating", {"click": 0.5, "rating": 2.0}])
-def test_a_slate_s_reward_is_the_sum_of_its_slots(reward):
-    env = RecVectorEnv(32, num_candidates=20, slate_size=4, reward=reward, seed=0)
-    env.reset(seed=0)
-    some = 0
-    for _ in range(6):
-        _, got, _, _, info = env.step(np.tile(np.arange(4), (32, 1)))
-        ended = info.get("final_info", info)
-        rows = info.get("_final_info", np.zeros(32, bool))
-        taken = {
-            name: np.where(rows[:, None], ended[name], info[name])
-            for name in ("click", "rating", "has_rating")
-        }
-        by_slot = env.slot_rewards(**taken)
-        np.testing.assert_allclose(by_slot.sum(1), got, atol=1e-6)
-        assert (by_slot[taken["click"] == 0] == 0).all()
-        some += (by_slot != 0).sum()
-    assert some > 20
-    assert RecVectorEnv(2, reward=lambda info: info["click"].sum(1)).slot_rewards(**taken) is None
