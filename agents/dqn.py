@@ -195,7 +195,8 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
     @property
     def warming(self) -> bool:
         """Whether training still warms up: only the choice model learns."""
-        return self.num_timesteps < self.settings.warm_start * self._total_timesteps
+        share = self.settings.warm_start
+        return self._n_updates == 0 and self.num_timesteps < share * self._total_timesteps
 
     @property
     def epsilon(self) -> float:
@@ -333,7 +334,9 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
             nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.settings.max_grad_norm)
             self.policy.optimizer.step()
             polyak_update(self.policy.network.parameters(), self.policy.target.parameters(), self.tau)
-            self._n_updates += 1
+            self._n_updates += (
+                not self.warming
+            )  # updates of the values: once there is one, the warm start is over
         due = self.num_timesteps - self.reported >= self.settings.report_every
         if due or self.num_timesteps >= self._total_timesteps:
             self.reported = self.num_timesteps

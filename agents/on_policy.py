@@ -236,7 +236,8 @@ class OnPolicyMixin(BorderMixin):
         self.policy.set_training_mode(False)
         # Decided once for the whole rollout: what was drawn while warming up has no probability to learn from.
         share = self.warm_start if self.feedback_epochs else 0.0
-        self.warming = self.num_timesteps < share * self._total_timesteps
+        # Over is over: a run that is trained on, for more steps than it was told of, does not warm up again.
+        self.warming = self._n_updates == 0 and self.num_timesteps < share * self._total_timesteps
         network: SlatePolicyNetwork = self.policy.features_extractor
         rollout_buffer.reset()
         callback.on_rollout_start()
@@ -275,8 +276,9 @@ class OnPolicyMixin(BorderMixin):
                 log_probs,
             )
             self._last_obs, self._last_episode_starts = new_obs, dones
-        with torch.no_grad():
-            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))
+        if not self.warming:
+            with torch.no_grad():
+                values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         callback.update_locals(locals())
         callback.on_rollout_end()

@@ -139,8 +139,9 @@ def _next_commands(run: RunFolder, settings: TrainSettings, prog: str) -> str:
         (f"{evaluate} {folder} greedy mmr", "compare again, with other runs"),
         (f"{recommend} {folder} --user {user}", "what it shows to somebody"),
         (f'{recommend} {folder} --text "35 year old woman, teacher"', "... to somebody new"),
-        (f"{train} --resume {folder} --total-steps {2 * settings.total_steps}", "train on"),
     ]
+    if run.latest_checkpoint() is not None:
+        lines.append((f"{train} --resume {folder} --total-steps {2 * settings.total_steps}", "train on"))
     width = max(len(line) for line, _ in lines)
     return "\n".join(["", "Next:", *(f"  {line:<{width}}  # {what}" for line, what in lines)])
 

@@ -310,3 +310,19 @@ def test_gradients_never_see_what_was_drawn_while_warming_up(
     assert sum(warmed) == np.ceil(warm_start * 10)
     assert warmed == sorted(warmed, reverse=True)
     np.testing.assert_allclose(np.concatenate(ratios), 1.0, atol=1e-4)
+
+
+def test_a_run_that_is_trained_on_does_not_warm_up_again(
+    tmp_path: Path, small_env: Callable[..., RecVectorEnv]
+) -> None:
+    env = small_env(num_envs=16)
+    agent = PPOAgent(env, 0, n_steps=5, warm_start=0.5)
+    agent.learn(env, 400)
+    agent.checkpoint(tmp_path)
+    again = small_env(num_envs=16)
+    longer = PPOAgent(again, 0, n_steps=5, warm_start=0.5)
+    assert longer.resume(tmp_path, again) == 400
+    warmed = []
+    longer.learn(again, 1600, lambda steps, figures: warmed.append(longer._algorithm.warming) or True)
+    assert len(warmed) == 15
+    assert not any(warmed)
