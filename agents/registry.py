@@ -51,6 +51,7 @@ for _name, _target in {
     "oracle": "recworld.agents.upper:ShortTermOracle",
     "planner": "recworld.agents.upper:Planner",
     "informed": "recworld.agents.upper:InformedGreedy",
+    "filtering": "recworld.agents.filtering:Filtering",
 }.items():
     AGENTS.register(_name, _target)
 

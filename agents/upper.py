@@ -178,21 +178,39 @@ class InformedGreedy(Planner):
 
     def scores(self, observation: Observation) -> npt.NDArray[Any]:
         """Return the expected immediate reward in the first place, (N, C)."""
-        simulator, t, fr = self._env.simulator, self._tables, self._width
-        user, member = simulator.user, simulator.int_rows[:, st.MEMBER]
         items = self._env.candidate_items()
-        there = np.minimum(items, self._env.world.num_items - 1)
-        known = self._known(observation["user_estimate"], user)
-        person = np.einsum("nx,nxf->nf", known, self._map[member])  # (N, F + 2)
-        dull, item = self.boredom(items), t.item[member[:, None], there].astype(np.float64)  # (N, C, F)
-        logit = np.einsum("ncf,nf->nc", item[..., fr:], person[:, fr:-2]) + person[:, -1:]
-        logit += t.item_attraction[member[:, None], there] - self._beta * dull
+        person, dull = self._person(observation["user_estimate"]), self.boredom(items)
+        item, base = self._attraction(items)
+        logit = np.einsum("ncf,nf->nc", item, person[:, self._width : -2]) + person[:, -1:]
+        logit += base - self._beta * dull
+        return np.asarray(expit(logit) * self._pay(person, items, dull))
+
+    def _person(self, estimate: npt.NDArray[Any]) -> FloatArray:
+        """Return what is expected of the persons: taste, then intercepts of rating and of attraction, (N, F + 2)."""
+        simulator = self._env.simulator
+        known = self._known(estimate, simulator.user)
+        return np.asarray(np.einsum("nx,nxf->nf", known, self._map[simulator.int_rows[:, st.MEMBER]]))
+
+    def _at(self, items: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return where items stand in tables by member; in the place of padding stands the last item."""
+        return self._env.simulator.int_rows[:, st.MEMBER, None], np.minimum(
+            items, self._env.world.num_items - 1
+        )
+
+    def _attraction(self, items: npt.NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+        """Return attraction factors, (N, C, Fa), and intercepts, (N, C), of items."""
+        t, at = self._tables, self._at(items)
+        return t.item[at][..., self._width :].astype(np.float64), t.item_attraction[at].astype(np.float64)
+
+    def _pay(self, person: FloatArray, items: npt.NDArray[Any], dull: FloatArray) -> Any:
+        """Return the reward that a click on each item is expected to bring: (N, C), or one number for all."""
         worth: Any = 1.0
         if not self._by_click:
-            rating = np.einsum("ncf,nf->nc", item[..., :fr], person[:, :fr]) + person[:, -2:-1]
-            rating += t.item_rating[member[:, None], there] - self._beta_rating * dull
+            t, at, fr = self._tables, self._at(items), self._width
+            rating = np.einsum("ncf,nf->nc", t.item[at][..., :fr].astype(np.float64), person[:, :fr])
+            rating += person[:, -2:-1] + (t.item_rating[at] - self._beta_rating * dull)
             worth = np.clip((rating - self._middle) / self._half, -1, 1)
-        return np.asarray(expit(logit) * (self._weights[0] + self._weights[1] * worth))
+        return self._weights[0] + self._weights[1] * worth
 
     def act(self, observation: Observation, deterministic: bool = True) -> IntArray:
         """Return the K best-scored positions, (N, K); `deterministic` changes nothing."""

@@ -11,7 +11,9 @@ from recworld.cli.flags import FlagReader
 from recworld.errors import InputError
 from recworld.settings import Settings, validate
 
-BASELINES = ("random", "popularity", "static", "greedy", "epsilon_greedy", "mmr", "planner", "oracle")
+BASELINES = (
+    "random", "popularity", "static", "greedy", "epsilon_greedy", "mmr", "filtering", "planner", "oracle",
+)  # fmt: skip
 """Baselines and upper lines of a leaderboard, those of them that are registered."""
 
 

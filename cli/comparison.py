@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recworld.agents import AGENTS, load_agent, make_agent
+from recworld.agents.filtering import Filtering
 from recworld.agents.tuning import TunedBaselines, cached_baselines
 from recworld.agents.upper import Planner, cached_planner
 from recworld.errors import InputError, did_you_mean
@@ -51,8 +52,10 @@ def baselines(
     found: dict[str, Policy] = {
         name: tuned.factory(name) if name in AGENTS else partial(_own, name) for name in names
     }
-    if "planner" in names:
-        found["planner"] = partial(Planner, **cached_planner(world, env_options, seed=seed))
+    planners = {"planner": Planner, "filtering": Filtering}
+    if set(names) & set(planners):
+        costs = cached_planner(world, env_options, seed=seed)
+        found |= {name: partial(planners[name], **costs) for name in names if name in planners}
     return found
 
 
