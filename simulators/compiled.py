@@ -2,6 +2,9 @@
 
 numba keeps compiled entry points on disk and looks only at the entry point's own file to see whether they are stale. The
 entry points are therefore closures over a hash of all the source they are made of, which numba counts as part of the key.
+
+What stays the same from call to call travels as `machine`: addresses of the arrays, and of scratch space that no two threads
+may share. An entry point works on the rows `first` up to `last`.
 """
 
 from __future__ import annotations
@@ -14,34 +17,47 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from recworld.simulators import kernel, offering, stretch
+from recworld.simulators import arithmetic, kernel, lanes, offering
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
+from recworld.simulators.lanes import ahead, copy, pointer
+
+MACHINE = ("x", "w", "f", "b", "keys", "p", "q", "si", "sf", "sd")
+"""What the places of `machine` point to; see `kernel`."""
 
 _begin, _offer, _observe, _idle = kernel.begin, offering.offer, offering.observe, kernel.idle
 _place_slate, _respond, _true_worth = kernel.place_slate, kernel.respond, kernel.true_worth
-_accept = kernel.accept
+_accept, _fetch_slate = kernel.accept, kernel.fetch_slate
 
 
 def _source_hash() -> int:
     digest = hashlib.sha256()
-    for module in (kernel, offering, stretch, rnd, st):
+    for module in (kernel, offering, arithmetic, lanes, rnd, st):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:6], "little")
 
 
-@stretch.inner
+@arithmetic.inner
+def parts(machine: Any) -> Any:
+    """Return the pointers of `machine`."""
+    return (
+        lanes.floats_at(machine[0]), lanes.words_at(machine[1]), lanes.floats_at(machine[2]),
+        lanes.words_at(machine[3]), lanes.keys_at(machine[4]), lanes.floats_at(machine[5]),
+        lanes.switches_at(machine[6]), lanes.words_at(machine[7]), lanes.floats_at(machine[8]),
+        lanes.doubles_at(machine[9]),
+    )  # fmt: skip
+
+
+@arithmetic.inner
 def start(
-    x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, n: int,
-    marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
-) -> None:  # fmt: skip
+    x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, si: Any, sf: Any, oi: Any, of: Any, om: Any
+) -> None:
     """Start the episode that the row's number names, and write its first observation."""
-    fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
-    key = rnd.child_key(keys[n, 1], b[bo + st.EPISODE])
-    keys[n, 2] = key
-    _begin(x, w, f, b, p, q, fo, bo, key)
-    _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
-    _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+    key = rnd.child_key(keys[1], b[st.EPISODE])
+    keys[2] = key
+    _begin(x, w, f, b, p, q, key)
+    _offer(x, w, f, b, p, q, key, si, sf)
+    _observe(x, f, b, p, q, oi, of, om, sf)
 
 
 def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
@@ -49,70 +65,107 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
     compiled = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 
     @compiled
-    def begin_rows(
-        x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, rows: Any,
-        marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any,
-    ) -> int:  # fmt: skip
-        for j in range(len(rows)):
-            start(x, w, f, b, keys, p, q, rows[j], marks, scores, chosen, oi, of, om)
+    def begin_rows(machine: Any, rows: Any, oi: Any, of: Any, om: Any) -> int:
+        x, w, f, b, keys, p, q, si, sf, _ = parts(machine)
+        for n in rows:
+            start(
+                x, w, ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT]), ahead(keys, 3 * n), p, q, si, sf,
+                ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1]),
+                ahead(pointer(om), n * om.shape[1]),
+            )  # fmt: skip
         return version
 
     @compiled
-    def observe_rows(x: Any, f: Any, b: Any, p: Any, q: Any, oi: Any, of: Any, om: Any) -> int:
+    def observe_rows(machine: Any, oi: Any, of: Any, om: Any) -> int:
+        x, _, f, b, _, p, q, _, sf, _ = parts(machine)
         for n in range(len(oi)):
-            _observe(x, f, b, p, q, n, n * q[st.W_FLOAT], n * q[st.W_INT], oi, of, om)
+            _observe(
+                x, ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT]), p, q,
+                ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1]),
+                ahead(pointer(om), n * om.shape[1]), sf,
+            )  # fmt: skip
         return version
 
     @compiled
     def step_rows(
-        x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, action: Any,
-        marks: Any, scores: Any, chosen: Any, dull: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
-        restart: bool, li: Any, lf: Any, lm: Any,
+        machine: Any, action: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
+        restart: bool, li: Any, lf: Any, lm: Any, first: int, last: int,
     ) -> int:  # fmt: skip
+        x, w, f, b, keys, p, q, si, sf, sd = parts(machine)
         ended = 0 * version
-        for n in range(len(action)):
-            fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
-            if b[bo + st.DONE] == 1:
-                _idle(f, b, q, n, fo, bo, ri, rf)
-                _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+        for n in range(first, last):
+            fn, bn, kn = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT]), ahead(keys, 3 * n)
+            rin, rfn = ahead(pointer(ri), n * ri.shape[1]), ahead(pointer(rf), n * rf.shape[1])
+            oin, ofn = ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1])
+            omn = ahead(pointer(om), n * om.shape[1])
+            if n + 1 < last:
+                _fetch_slate(x, ahead(bn, q[st.W_INT]), q, ahead(pointer(action), (n + 1) * action.shape[1]))
+            if bn[st.DONE] == 1:
+                _idle(fn, bn, q, rin, rfn)
+                _observe(x, fn, bn, p, q, oin, ofn, omn, sf)
                 continue
-            key = keys[n, 2]
-            _place_slate(b, q, bo, n, action, ri)
-            _respond(x, f, b, p, q, n, fo, bo, key, ri, rf, dull)
-            _offer(x, w, f, b, p, q, fo, bo, key, marks, scores, chosen)
-            over = b[bo + st.DONE] == 1
-            ended += over
-            if over and restart:
-                _observe(x, f, b, p, q, n, fo, bo, li, lf, lm)
-                b[bo + st.EPISODE] += 1
-                start(x, w, f, b, keys, p, q, n, marks, scores, chosen, oi, of, om)
-            else:
-                _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+            _place_slate(bn, q, ahead(pointer(action), n * action.shape[1]), rin, si)
+            _respond(x, fn, bn, p, q, kn[2], rin, rfn, si, sf, sd)
+            _offer(x, w, fn, bn, p, q, kn[2], si, sf)
+            _observe(x, fn, bn, p, q, oin, ofn, omn, sf)
+            if bn[st.DONE] == 1:
+                ended += 1
+                if restart:
+                    copy(ahead(pointer(li), n * li.shape[1]), oin, li.shape[1])
+                    copy(ahead(pointer(lf), n * lf.shape[1]), ofn, lf.shape[1])
+                    copy(ahead(pointer(lm), n * lm.shape[1]), omn, lm.shape[1])
+                    bn[st.EPISODE] += 1
+                    start(x, w, fn, bn, kn, p, q, si, sf, oin, ofn, omn)
         return ended
 
     @compiled
-    def true_rows(x: Any, f: Any, b: Any, p: Any, q: Any, out: Any) -> int:
+    def true_rows(machine: Any, out: Any) -> int:
+        x, _, f, b, _, p, q, _, _, _ = parts(machine)
         for n in range(len(out)):
-            fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
+            fn, bn = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT])
             for c in range(q[st.I_C]):
-                item = np.int64(b[bo + q[st.S_CANDIDATES] + c])
-                out[n, c] = _true_worth(x, f, b, p, q, fo, bo, item) if item < q[st.I_ITEMS] else 0.0
+                item = np.int64(bn[q[st.S_CANDIDATES] + c])
+                out[n, c] = _true_worth(x, fn, bn, p, q, item) if item < q[st.I_ITEMS] else 0.0
         return version
 
     @compiled
     def answered_rows(
-        x: Any, w: Any, f: Any, b: Any, keys: Any, p: Any, q: Any, action: Any, click: Any, value: Any, gone: Any,
-        marks: Any, scores: Any, chosen: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
-    ) -> int:  # fmt: skip
+        machine: Any,
+        action: Any,
+        click: Any,
+        value: Any,
+        gone: Any,
+        oi: Any,
+        of: Any,
+        om: Any,
+        ri: Any,
+        rf: Any,
+    ) -> int:
+        x, w, f, b, keys, p, q, si, sf, _ = parts(machine)
         for n in range(len(action)):
-            fo, bo = n * q[st.W_FLOAT], n * q[st.W_INT]
-            if b[bo + st.DONE] == 1:
-                _idle(f, b, q, n, fo, bo, ri, rf)
+            fn, bn, k = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT]), action.shape[1]
+            rin, rfn = ahead(pointer(ri), n * ri.shape[1]), ahead(pointer(rf), n * rf.shape[1])
+            if bn[st.DONE] == 1:
+                _idle(fn, bn, q, rin, rfn)
             else:
-                _place_slate(b, q, bo, n, action, ri)
-                _accept(x, f, b, p, q, n, fo, bo, click, value, gone, ri, rf)
-                _offer(x, w, f, b, p, q, fo, bo, keys[n, 2], marks, scores, chosen)
-            _observe(x, f, b, p, q, n, fo, bo, oi, of, om)
+                _place_slate(bn, q, ahead(pointer(action), n * k), rin, si)
+                _accept(
+                    x,
+                    fn,
+                    bn,
+                    p,
+                    q,
+                    ahead(pointer(click), n * k),
+                    ahead(pointer(value), n * k),
+                    gone[n],
+                    rin,
+                    rfn,
+                )
+                _offer(x, w, fn, bn, p, q, keys[3 * n + 2], si, sf)
+            _observe(
+                x, fn, bn, p, q, ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1]),
+                ahead(pointer(om), n * om.shape[1]), sf,
+            )  # fmt: skip
         return version
 
     return begin_rows, observe_rows, step_rows, true_rows, answered_rows

@@ -138,7 +138,8 @@ def prepare_switches(
     """Return the integer parameters, offsets of tables still to be written. Shape (NUM_I,), int64."""
     q = np.zeros(st.NUM_I, np.int64)
     layout.write(q)
-    q[st.I_FR], q[st.I_GR] = world.truth.rating_width, world.agent.response.rating_width
+    exact = world.num_items <= st.FILTER_BITS
+    q[st.I_HASH], q[st.I_FOLD], q[st.I_EXACT] = (1, 31, 1) if exact else (40503, 11, 0)
     q[st.I_ITEMS], q[st.I_USERS], q[st.I_POOL] = world.num_items, world.num_users, pool
     q[st.I_MEMBERS], q[st.I_LEVELS] = world.truth.num_members, world.truth.thresholds.shape[1] + 1
     q[st.I_SCALE] = st.SCALE_CODE[world.scale.kind]

@@ -16,16 +16,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from recworld.simulators.lanes import padded
+
 Array = npt.NDArray[Any]
 
 FILTER_WORDS = 64
-"""Words of 32 bits of the per-user filter that says at once that an item was surely not consumed."""
+"""Words of 32 bits of the per-user filter that says at once that an item was not consumed; exact up to 2,048 items."""
+FILTER_BITS = 32 * FILTER_WORDS
+BLOCK = 64
+"""Items scored at once when a whole catalogue is gone through."""
+ALIGNMENT = 16
+"""Tables and rows start at multiples of so many 32-bit words: a line of the processor's cache."""
 
-# Columns of the integer row of a user: head, history items (H), history steps (H), candidates (C), consumed items (T K),
-# filter words.
-USER, MEMBER, EPISODE, STEP, DONE, PINNED, CONSUMED, INT_HEAD = range(8)
-# Columns of the float row: head, taste z (F), boredom memory s (D), recommender's taste (G), history feedback (H).
-SATISFACTION, FRAILTY, NORM_RATING, NORM_ATTRACTION, FLOAT_HEAD = range(5)
+# Columns of the integer row of a user: head, history items (H), history steps (H), candidates (C, padded), consumed items
+# (T K), filter words.
+USER, MEMBER, EPISODE, STEP, DONE, PINNED, CONSUMED = range(7)
+INT_HEAD = 8
+# Columns of the float row: head, taste z, boredom memory s, recommender's taste, history feedback (H); z and the taste are
+# two blocks each, of rating and of attraction, and every block is padded with zeros to a multiple of eight.
+SATISFACTION, FRAILTY, NORM_RATING, NORM_ATTRACTION = range(4)
+FLOAT_HEAD = 8
 # Columns of the rows of what happened: integers, then K items, K clicks, K has-rating marks; floats, then K ratings.
 R_TERMINATED, R_TRUNCATED, R_INVALID, R_USER, R_INT_HEAD = range(5)
 R_REWARD, R_SATISFACTION, R_BOREDOM, R_SHIFT, R_FLOAT_HEAD = range(5)
@@ -37,18 +47,20 @@ P_LEAVE_BASE, P_LEAVE_DISSATISFACTION, P_LEAVE_BOREDOM, P_LEAVE_STEP, P_FRAILTY 
 P_RHO, P_NO_CLICK, P_W_CLICK, P_W_RATING, P_MIDDLE = range(14, 19)
 P_HALF, P_LOW, P_HIGH, P_FOLD_IN, NUM_P = range(19, 24)
 
-# Places in the integer parameters: widths and switches,
+# Places in the integer parameters: widths (padded; those of the recommender's taste also as they are) and switches,
 I_FR, I_F, I_GR, I_G, I_D, I_H, I_C, I_K, I_T, I_ITEMS, I_USERS, I_MEMBERS, I_LEVELS, I_POOL = range(14)
 I_SCALE, I_EXAMINATION, I_LEAVING, I_CANDIDATES, I_REPEATS, I_SCORE_RATING = range(14, 20)
-# widths of rows and offsets of segments in them,
-W_FLOAT, W_INT, S_MEMORY, S_AGENT, S_FEEDBACK, S_WHEN, S_CANDIDATES, S_CONSUMED, S_FILTER = range(20, 29)
+I_OWN_GR, I_OWN_GA, I_HASH, I_FOLD, I_EXACT = range(20, 25)
+# widths of rows and offsets of segments in them and in the scratch space,
+W_FLOAT, W_INT, S_MEMORY, S_AGENT, S_FEEDBACK, S_WHEN, S_CANDIDATES, S_CONSUMED, S_FILTER = range(25, 34)
+S_SLATE, S_CHOSEN, S_BLOCK, S_ETA, S_NEAR, S_CHANCE, S_BLOCK_SCORE, S_BLOCK_ETA = range(34, 42)
 # offsets of tables in the blob of floats and in the blob of integers (in the order of the fields of `Tables`).
-T_TASTE, T_ITEM, T_USER_RATING, T_ITEM_RATING, T_USER_ATTRACTION, T_ITEM_ATTRACTION, T_THRESHOLDS = range(
-    29, 36
+T_TASTE, T_ITEM, T_USER_RATING, T_ITEM_RATING, T_USER_ATTRACTION, T_ITEM_ATTRACTION = range(42, 48)
+T_THRESHOLDS, T_USER_SHIFT, T_USER_SCALE, T_USER_SIGMA, T_LEVELS, T_TEXT, T_AGENT_TASTE, T_AGENT_ITEM = range(
+    48, 56
 )
-T_USER_SHIFT, T_USER_SCALE, T_USER_SIGMA, T_LEVELS, T_TEXT, T_AGENT_TASTE, T_AGENT_ITEM = range(36, 43)
-T_AGENT_USER_RATING, T_AGENT_ITEM_RATING, T_AGENT_USER_ATTRACTION, T_AGENT_ITEM_ATTRACTION = range(43, 47)
-T_HISTORY_FEEDBACK, N_POOL, N_POPULAR, N_HISTORY_START, N_HISTORY_ITEM, N_SEEN_ITEM, NUM_I = range(47, 54)
+T_AGENT_USER_RATING, T_AGENT_ITEM_RATING, T_AGENT_USER_ATTRACTION, T_AGENT_ITEM_ATTRACTION = range(56, 60)
+T_HISTORY_FEEDBACK, N_POOL, N_POPULAR, N_HISTORY_START, N_HISTORY_ITEM, N_SEEN_ITEM, NUM_I = range(60, 67)
 
 SCALE_CODE = {"click": 0, "discrete": 1, "continuous": 2}
 EXAMINATION_CODE = {"position": 0, "cascade": 1, "choice": 2}
@@ -83,29 +95,75 @@ class Tables(NamedTuple):
     history_item: Array  # early items by user in time order
     seen_item: Array  # early items by user in rising order, offsets as above
 
-    def pack(self, switches: Array) -> tuple[Array, Array]:
-        """Return (floats, integers) and write the offset of every table into `switches`."""
+    def pack(self, switches: Array, layout: Layout) -> tuple[Array, Array]:
+        """Return (floats, integers) and write the offset of every table into `switches`.
+
+        Every table starts at a multiple of `ALIGNMENT`, rows of factors and texts are padded, and behind the last table
+        there is room for one more row: the row behind an item table may be read, its value is never used.
+        """
+        blocks = {
+            "taste": layout.factors,
+            "item": layout.factors,
+            "agent_taste": layout.agent_factors,
+            "agent_item": layout.agent_factors,
+            "text": (layout.vector,),
+        }
         blobs, place = [], T_TASTE
-        for fields, dtype in ((self[: N_POOL - T_TASTE], np.float32), (self[N_POOL - T_TASTE :], np.int32)):
-            offset = 0
-            for array in fields:
-                switches[place] = offset
-                offset += array.size
+        for fields, dtype in (
+            (self._fields[: N_POOL - T_TASTE], np.float32),
+            (self._fields[N_POOL - T_TASTE :], np.int32),
+        ):
+            sizes = []
+            for name in fields:
+                array = getattr(self, name)
+                widths = blocks.get(name)
+                rows = array.size if widths is None else array.size // max(sum(widths), 1)
+                sizes.append(rows if widths is None else rows * sum(map(padded, widths)))
+            starts = np.concatenate([[0], np.cumsum([-(-size // ALIGNMENT) * ALIGNMENT for size in sizes])])
+            blob = aligned_zeros(int(starts[-1]) + max(layout.row_widths), dtype)
+            for name, start, size in zip(fields, starts[:-1], sizes, strict=True):
+                switches[place] = start
                 place += 1
-            blobs.append(
-                np.concatenate(
-                    [np.ascontiguousarray(a, dtype).ravel() for a in (*fields, np.zeros(1))], dtype=dtype
-                )
-            )
+                _fill(blob[start : start + size], getattr(self, name), blocks.get(name))
+            blobs.append(blob)
         return blobs[0], blobs[1]
+
+
+def _fill(target: Array, array: Array, widths: tuple[int, ...] | None) -> None:
+    """Copy an array to its place in a blob, its columns in padded blocks."""
+    if widths is None:
+        target[:] = array.ravel()
+        return
+    rows = array.reshape(-1, sum(widths))
+    into, at, start = target.reshape(len(rows), -1), 0, 0
+    for width in widths:
+        into[:, at : at + width] = rows[:, start : start + width]
+        at, start = at + padded(width), start + width
+
+
+def aligned_zeros(size: int, dtype: npt.DTypeLike) -> Array:
+    """Return zeros of 32 bits, (size,), that start at a multiple of `ALIGNMENT` words in memory."""
+    whole = np.zeros(size + ALIGNMENT, dtype)
+    start = -(whole.ctypes.data // 4) % ALIGNMENT
+    return whole[start : start + size]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Widths, and from them the offsets of the pieces of a row."""
+    """Widths, and from them the offsets of the pieces of a row.
 
-    taste: int
-    agent: int
+    Attributes:
+        factors: widths of the rating and of the attraction factors.
+        agent_factors: the same of the recommender's.
+        vector: D.
+        history: H.
+        candidates: C.
+        slate: K.
+        horizon: T.
+    """
+
+    factors: tuple[int, int]
+    agent_factors: tuple[int, int]
     vector: int
     history: int
     candidates: int
@@ -113,54 +171,85 @@ class Layout:
     horizon: int
 
     @property
+    def agent(self) -> int:
+        """G, width of the recommender's taste as it is observed."""
+        return sum(self.agent_factors)
+
+    @property
+    def row_widths(self) -> tuple[int, int, int]:
+        """Padded widths of rows of factors, of the recommender's factors, and of texts."""
+        return sum(map(padded, self.factors)), sum(map(padded, self.agent_factors)), padded(self.vector)
+
+    @property
     def memory_at(self) -> int:
         """Offset of the boredom memory in the float row."""
-        return FLOAT_HEAD + self.taste
+        return FLOAT_HEAD + self.row_widths[0]
 
     @property
     def agent_at(self) -> int:
         """Offset of the recommender's taste in the float row."""
-        return self.memory_at + self.vector
+        return self.memory_at + self.row_widths[2]
 
     @property
     def feedback_at(self) -> int:
         """Offset of the history's feedback in the float row."""
-        return self.agent_at + self.agent
+        return self.agent_at + self.row_widths[1]
 
     @property
     def float_width(self) -> int:
         """Width of the float row."""
-        return self.feedback_at + self.history
+        return -(-(self.feedback_at + self.history) // ALIGNMENT) * ALIGNMENT
 
     @property
     def candidates_at(self) -> int:
         """Offset of the candidates in the integer row."""
-        return INT_HEAD + 2 * self.history
+        return INT_HEAD + padded(2 * self.history)
 
     @property
     def consumed_at(self) -> int:
         """Offset of the consumed items in the integer row."""
-        return self.candidates_at + self.candidates
+        return self.candidates_at + padded(self.candidates)
 
     @property
     def filter_at(self) -> int:
         """Offset of the filter in the integer row."""
-        return self.consumed_at + self.horizon * self.slate
+        return self.consumed_at + padded(self.horizon * self.slate)
 
     @property
     def int_width(self) -> int:
         """Width of the integer row."""
-        return self.filter_at + FILTER_WORDS
+        return -(-(self.filter_at + FILTER_WORDS) // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def taste_columns(self) -> Array:
+        """Columns of the taste z in the float row, padding left out. Shape (F,)."""
+        return FLOAT_HEAD + _columns(self.factors)
+
+    @property
+    def scratch(self) -> tuple[int, int, int]:
+        """Words of scratch space of a thread: integers, floats, doubles."""
+        c, k = padded(self.candidates), padded(self.slate)
+        return FILTER_WORDS + k + c + BLOCK, 2 * c + 2 * k + 2 * BLOCK, k
 
     def write(self, switches: Array) -> None:
         """Write widths and offsets into the integer parameters."""
         q = switches
-        q[I_F], q[I_G], q[I_D], q[I_H] = self.taste, self.agent, self.vector, self.history
-        q[I_C], q[I_K], q[I_T] = self.candidates, self.slate, self.horizon
+        q[I_F], q[I_G], q[I_D] = self.row_widths
+        q[I_FR], q[I_GR] = padded(self.factors[0]), padded(self.agent_factors[0])
+        q[I_OWN_GR], q[I_OWN_GA] = self.agent_factors
+        q[I_H], q[I_C], q[I_K], q[I_T] = self.history, self.candidates, self.slate, self.horizon
         q[W_FLOAT], q[W_INT] = self.float_width, self.int_width
         q[S_MEMORY], q[S_AGENT], q[S_FEEDBACK] = self.memory_at, self.agent_at, self.feedback_at
         q[S_WHEN], q[S_CANDIDATES] = INT_HEAD + self.history, self.candidates_at
         q[S_CONSUMED], q[S_FILTER] = self.consumed_at, self.filter_at
+        c, k = padded(self.candidates), padded(self.slate)
+        q[S_SLATE], q[S_CHOSEN], q[S_BLOCK] = FILTER_WORDS, FILTER_WORDS + k, FILTER_WORDS + k + c
+        q[S_ETA], q[S_NEAR], q[S_CHANCE] = c, 2 * c, 2 * c + k
+        q[S_BLOCK_SCORE], q[S_BLOCK_ETA] = 2 * c + 2 * k, 2 * c + 2 * k + BLOCK
+
+
+def _columns(widths: tuple[int, int]) -> Array:
+    return np.concatenate([np.arange(widths[0]), padded(widths[0]) + np.arange(widths[1])])
 
 
 class Seen(NamedTuple):

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from recworld.errors import InputError
 from recworld.simulators import compiled, prepare
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
-from recworld.simulators.state import Array, Happened, Layout, Seen
+from recworld.simulators.state import Array, Happened, Layout, Seen, aligned_zeros
+from recworld.simulators.tables import ResponseTables
 from recworld.simulators.world import World
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The addresses that compiled code is given, and the arrays that must live as long as they are used."""
+
+    arrays: tuple[Array, ...]
+    addresses: Array
+
+
+def widths(tables: ResponseTables) -> tuple[int, int]:
+    """Return the widths of the rating and of the attraction factors."""
+    return tables.rating_width, tables.taste.shape[2] - tables.rating_width
 
 
 class UserSimulator:
@@ -63,8 +79,8 @@ class UserSimulator:
     ) -> None:
         self.world, self.num_users = world, num_users
         self.layout = Layout(
-            taste=world.truth.taste.shape[2],
-            agent=world.agent.response.taste.shape[2],
+            factors=widths(world.truth),
+            agent_factors=widths(world.agent.response),
             vector=world.vector_width,
             history=history_length,
             candidates=num_candidates,
@@ -80,17 +96,21 @@ class UserSimulator:
             repeats=repeats,
             score_rating=score_by_reward,
         )
-        self._x, self._w = prepare.prepare_tables(world, users).pack(self._q)
-        self._floats = np.zeros(num_users * self.layout.float_width, np.float32)
-        self._ints = np.zeros(num_users * self.layout.int_width, np.int32)
+        self._x, self._w = prepare.prepare_tables(world, users).pack(self._q, self.layout)
+        self._floats = aligned_zeros(num_users * self.layout.float_width, np.float32)
+        self._ints = aligned_zeros(num_users * self.layout.int_width, np.int32)
         self._keys = np.zeros((num_users, 3), np.uint64)
         self.int_rows[:, st.PINNED] = -1
-        self._scratch = (
-            np.zeros(st.FILTER_WORDS, np.int32),
-            np.zeros(num_candidates, np.float32),
-            np.zeros(num_candidates, np.int64),
-        )
-        self._slots = np.zeros(slate_size, np.float64)
+        self._machine = self._new_machine()
+
+    def _new_machine(self) -> Machine:
+        """Return what compiled code is told of this simulator, with scratch space of its own."""
+        ints, floats, doubles = self.layout.scratch
+        arrays = (
+            self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q,
+            np.zeros(ints, np.int32), np.zeros(floats, np.float32), np.zeros(doubles, np.float64),
+        )  # fmt: skip
+        return Machine(arrays, np.asarray([array.ctypes.data for array in arrays], np.int64))
 
     @property
     def float_rows(self) -> Array:
@@ -122,23 +142,12 @@ class UserSimulator:
 
     def begin(self, rows: Array, seen: Seen) -> None:
         """Start the episodes of the given rows (int64) and write their first observations into `seen`."""
-        compiled.begin_rows(
-            self._x,
-            self._w,
-            self._floats,
-            self._ints,
-            self._keys,
-            self._p,
-            self._q,
-            rows,
-            *self._scratch,
-            *seen,
-        )
+        compiled.begin_rows(self._machine.addresses, rows, *seen)
 
     def observe(self) -> Seen:
         """Return fresh observations of all rows as they stand."""
         seen = self.new_seen()
-        compiled.observe_rows(self._x, self._floats, self._ints, self._p, self._q, *seen)
+        compiled.observe_rows(self._machine.addresses, *seen)
         return seen
 
     def step(self, action: Array, restart: bool = False) -> tuple[Seen, Happened, Seen, int]:
@@ -161,10 +170,7 @@ class UserSimulator:
         happened = Happened(
             np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
         )
-        ended = compiled.step_rows(
-            self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q, action,
-            *self._scratch, self._slots, *seen, *happened, restart, *last,
-        )  # fmt: skip
+        ended = compiled.step_rows(self._machine.addresses, action, *seen, *happened, restart, *last, 0, n)
         return seen, happened, last, ended
 
     def answered(self, action: Array, click: Array, rating: Array, gone: Array) -> tuple[Seen, Happened]:
@@ -187,10 +193,7 @@ class UserSimulator:
         happened = Happened(
             np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
         )
-        compiled.answered_rows(
-            self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q, action, click, rating, gone,
-            *self._scratch, *seen, *happened,
-        )  # fmt: skip
+        compiled.answered_rows(self._machine.addresses, action, click, rating, gone, *seen, *happened)
         return seen, happened
 
     def new_seen(self) -> Seen:
@@ -205,7 +208,7 @@ class UserSimulator:
     def true_scores(self) -> Array:
         """Return the true expected immediate reward of each candidate in the first position. Shape (N, C), float32."""
         out = np.empty((self.num_users, self.layout.candidates), np.float32)
-        compiled.true_rows(self._x, self._floats, self._ints, self._p, self._q, out)
+        compiled.true_rows(self._machine.addresses, out)
         return out
 
     @property
@@ -221,12 +224,12 @@ class UserSimulator:
     @property
     def taste(self) -> Array:
         """Current taste z. Shape (N, F), float32, a copy."""
-        return self.float_rows[:, st.FLOAT_HEAD : self.layout.memory_at].copy()
+        return self.float_rows[:, self.layout.taste_columns]
 
     @property
     def memory(self) -> Array:
         """Boredom memory s. Shape (N, D), float32, a copy."""
-        return self.float_rows[:, self.layout.memory_at : self.layout.agent_at].copy()
+        return self.float_rows[:, self.layout.memory_at : self.layout.memory_at + self.layout.vector].copy()
 
     def state(self) -> dict[str, Array]:
         """Return a copy of all that changes: floats (N, Wf) float32, ints (N, Wi) int32, keys (N, 3) uint64."""
@@ -261,6 +264,7 @@ class UserSimulator:
             "count of consumed items": (ints[:, st.CONSUMED], 0, lay.horizon * lay.slate),
             "history": (ints[:, st.INT_HEAD : st.INT_HEAD + lay.history], 0, world.num_items),
             "candidates": (ints[:, lay.candidates_at : lay.consumed_at], 0, world.num_items),
+            "consumed items": (ints[:, lay.consumed_at : lay.filter_at], 0, world.num_items),
         }
         for name, (values, low, high) in limits.items():
             if values.size and not low <= values.min() <= values.max() <= high:
