@@ -33,10 +33,10 @@ from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
 from recworld.agents import packing
-from recworld.agents.facts import POSITIONS, Tensors, to_tensors
+from recworld.agents.facts import POSITIONS, Tensors, centred_row, to_tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin, LearnerSettings, TorchAgent
-from recworld.agents.networks import SlateQNetwork, choice_loss
+from recworld.agents.networks import Looked, SlateQNetwork, choice_loss
 from recworld.agents.plackett_luce import PlackettLuce
 from recworld.agents.replay import SlateReplay, part
 from recworld.seeding import child_seed, generator
@@ -248,9 +248,7 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         mask = tensors["action_mask"] > 0
         everything = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
         attraction = self.policy.network.look(tensors, everything).attraction
-        count = mask.sum(1, keepdim=True).clamp_min(1)
-        centred = (attraction - (attraction * mask).sum(1, keepdim=True) / count) * mask
-        spread = (centred.square().sum(1, keepdim=True) / count).sqrt() + 1e-3
+        centred, _, spread = centred_row(attraction, mask)
         logits = self.settings.start_scale * centred / spread
         return PlackettLuce(logits, mask, self.size).sample(self.random)
 
@@ -303,19 +301,19 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         return reward + self.gamma * value * ~batch["terminated"]
 
     def losses(self, batch: Tensors) -> tuple[Tensor, Tensor]:
-        """Return the squared error of Q and the cross-entropy of the choice model, of a replay batch."""
-        click, shown = batch["click"].float(), batch["shown"].float()
-        looked = self.policy.network.look(part(batch, "now"), batch["slate"].long())
-        predicted = looked.baseline + (click * looked.item_value).sum(1)
-        error = nn.functional.mse_loss(predicted, self.targets(batch))
-        entropy = choice_loss(looked.attraction, looked.examined, click, shown)
-        return error, entropy + looked.penalty
+        """Return the error of the values and the cross-entropy of the choice model, of a replay batch.
 
-    def choice_error(self, batch: Tensors) -> Tensor:
-        """Return the cross-entropy of the choice model of a replay batch."""
+        While training warms up the values do not learn: their error is 0.
+        """
         click, shown = batch["click"].float(), batch["shown"].float()
         looked = self.policy.network.look(part(batch, "now"), batch["slate"].long())
-        return choice_loss(looked.attraction, looked.examined, click, shown) + looked.penalty
+        error = torch.zeros(()) if self.warming else self.value_error(looked, click, batch)
+        return error, choice_loss(looked.attraction, looked.examined, click, shown) + looked.penalty
+
+    def value_error(self, looked: Looked, click: Tensor, batch: Tensors) -> Tensor:
+        """Return the squared error of Q of the slates that were looked at, with their clicks (B, K)."""
+        predicted = looked.baseline + (click * looked.item_value).sum(1)
+        return nn.functional.mse_loss(predicted, self.targets(batch))
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Take gradient steps on replayed transitions; report when it is time."""
@@ -323,12 +321,8 @@ class SlateDQN(BorderMixin, OffPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size)
-            if self.warming:
-                error, entropy = torch.zeros(()), self.choice_error(batch)
-                loss = entropy
-            else:
-                error, entropy = self.losses(batch)
-                loss = error + self.settings.choice_weight * entropy
+            error, entropy = self.losses(batch)
+            loss = entropy if self.warming else error + self.settings.choice_weight * entropy
             self.policy.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.settings.max_grad_norm)

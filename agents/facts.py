@@ -83,6 +83,19 @@ def to_tensors(observation: Observation, device: torch.device | str) -> Tensors:
     return {name: torch.as_tensor(array, device=device) for name, array in observation.items()}
 
 
+def centred_row(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return values less their row's mean (N, C), 0 where masked; the mean; the standard deviation, above zero, (N, 1) each.
+
+    Args:
+        values: (N, C).
+        mask: (N, C) bool, true for what counts.
+    """
+    count = mask.sum(1, keepdim=True).clamp_min(1)
+    mean = (values * mask).sum(1, keepdim=True) / count
+    centred = (values - mean) * mask
+    return centred, mean, (centred.square().sum(1, keepdim=True) / count).sqrt() + 1e-3
+
+
 def centred_unit(vectors: Tensor, mean: Tensor) -> Tensor:
     """Return (vectors - mean) scaled to length 1; zero rows (padding) and rows at the mean become zero."""
     there = vectors.abs().sum(-1, keepdim=True) > 0
@@ -152,10 +165,8 @@ class FactReader(nn.Module):
         mask = observation["action_mask"] > 0
         score = observation["candidate_score"].float() * mask
         feedback, age = observation["history_feedback"].float(), observation["history_age"].float()
-        count = mask.sum(1, keepdim=True).clamp_min(1)
-        mean = score.sum(1, keepdim=True) / count
-        spread = (((score - mean) * mask).square().sum(1, keepdim=True) / count).sqrt() + 1e-3
-        standard = (score - mean) * mask / spread
+        centred, mean, spread = centred_row(score, mask)
+        standard = centred / spread
         best = torch.where(mask, score, mean).topk(min(5, score.shape[1]), dim=1).values.mean(1, keepdim=True)
         share = (2 * standard).masked_fill(~mask, HIDDEN).softmax(1)  # (N, C): a soft greedy choice
         favourite = share[:, None] @ unit  # (N, 1, D)

@@ -23,6 +23,7 @@ from recworld.agents import packing
 from recworld.agents.facts import to_tensors
 from recworld.agents.figures import TrainingFigures
 from recworld.agents.packing import Arrays
+from recworld.agents.requirements import FORMAT, check_resumed, check_steps, chosen_settings, stored_settings
 from recworld.agents.scorer import NetworkSettings
 from recworld.errors import CorruptError, InputError
 from recworld.seeding import child_seed
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from recworld.agents.base import Callback, Observation
     from recworld.envs import RecVectorEnv
 
-FORMAT = 1
 
 TAGS = {
     "train/policy_gradient_loss": "loss/policy",
@@ -139,13 +139,7 @@ class TorchAgent:
     def __init__(
         self, env: RecVectorEnv, seed: int = 0, settings: LearnerSettings | None = None, **options: Any
     ) -> None:
-        if settings is not None and options:
-            raise InputError(f"Give settings or single options, not both. Got both, with {sorted(options)}.")
-        if settings is not None and not isinstance(settings, self.settings_type):
-            raise InputError(
-                f"The settings must be {self.settings_type.__name__}. Got {type(settings).__name__}."
-            )
-        self.settings: Any = settings or validate(self.settings_type, options, f"options of {self.kind}")
+        self.settings: Any = chosen_settings(self.settings_type, settings, options, self.kind)
         self.seed = int(seed)
         self.slate_size = int(env.slate_size)
         self.device = pick_device(self.settings.device)
@@ -192,14 +186,13 @@ class TorchAgent:
         Raises:
             InputError: total_steps is below 1, or `env` is not the one that was given to `resume`.
         """
-        if total_steps < 1:
-            raise InputError(f"total_steps must be at least 1. Got {total_steps}.")
+        check_steps(total_steps)
         fresh = not self._resumed
         if fresh:
             self._learns += 1
             self._start(env)
-        elif self._algorithm.env.env is not env:
-            raise InputError("learn after resume must get the environment that resume got.")
+        else:
+            check_resumed(env, self._algorithm.env.env)
         algorithm, self._resumed = self._algorithm, False
         algorithm.callback = callback
         algorithm.stopped = False
@@ -227,14 +220,7 @@ class TorchAgent:
             InputError: the folder holds another kind of agent, or none.
             CorruptError: it is broken, or was made for text vectors of another width.
         """
-        if not (folder / "network.json").is_file():
-            raise InputError(f"{folder} holds no {self.kind} agent: it has no network.json.")
-        meta = read_json(folder / "network.json")
-        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-            raise CorruptError(f"{folder / 'network.json'} is not of format {FORMAT}.")
-        if meta.get("kind") != self.kind:
-            raise InputError(f"{folder} holds an agent of kind {meta.get('kind')!r}, not {self.kind!r}.")
-        settings = dict(meta["settings"]) | {"device": self.settings.device}
+        settings = stored_settings(folder / "network.json", self.kind) | {"device": self.settings.device}
         self.settings = validate(self.settings_type, settings, str(folder / "network.json"))
         self.slate_size = int(env.slate_size)
         self._set_network(env)

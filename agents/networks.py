@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recworld.agents.baselines_static import reward_weights
-from recworld.agents.facts import NUM_LEVELS, POSITIONS, FactReader, Facts, Tensors, cut_down
+from recworld.agents.facts import NUM_LEVELS, POSITIONS, FactReader, Facts, Tensors, centred_row, cut_down
 from recworld.agents.item_memory import MAX_ITEMS, ItemMemory
 from recworld.agents.plackett_luce import HIDDEN, PlackettLuce, place_among
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
@@ -159,8 +159,8 @@ class SlatePolicyNetwork(Remembering):
     @torch.no_grad()  # the correction answers to what was observed, not to the policy's gradient
     def standard_estimate(self, facts: Facts) -> Tensor:
         """Return the corrected score in standard deviations of the row's own scores, (N, C)."""
-        estimate, count = self.estimate(facts), facts.mask.sum(1, keepdim=True).clamp_min(1)
-        return (estimate - (estimate * facts.mask).sum(1, keepdim=True) / count) / facts.spread
+        centred, _, _ = centred_row(self.estimate(facts), facts.mask)
+        return centred / facts.spread
 
     def forward(self, observation: Tensors) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (N, C), mask (N, C) bool and value (N, 1).

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode
 from pydantic import Field
 
 from recworld.agents import packing
@@ -21,6 +20,14 @@ from recworld.agents.baselines_common import FloatArray, IntArray, top_k
 from recworld.agents.baselines_static import reward_weights, slot_reward
 from recworld.agents.figures import TrainingFigures, of_step
 from recworld.agents.packing import Arrays
+from recworld.agents.requirements import (
+    FORMAT,
+    check_resets_itself,
+    check_resumed,
+    check_steps,
+    chosen_settings,
+    stored_settings,
+)
 from recworld.errors import CorruptError, InputError
 from recworld.seeding import child_seed, generator
 from recworld.settings import Settings, validate
@@ -29,7 +36,6 @@ from recworld.storage import read_arrays, read_json, write_arrays, write_json
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
 
-FORMAT = 1
 SLOT_NAMES = ("item", "click", "rating", "has_rating")
 
 
@@ -61,13 +67,7 @@ class OnlineAgent:
     def __init__(
         self, env: RecVectorEnv, seed: int = 0, settings: OnlineSettings | None = None, **options: Any
     ) -> None:
-        if settings is not None and options:
-            raise InputError(f"Give settings or single options, not both. Got both, with {sorted(options)}.")
-        if settings is not None and not isinstance(settings, self.settings_type):
-            raise InputError(
-                f"The settings must be {self.settings_type.__name__}. Got {type(settings).__name__}."
-            )
-        self.settings: Any = settings or validate(self.settings_type, options, f"options of {self.kind}")
+        self.settings: Any = chosen_settings(self.settings_type, settings, options, self.kind)
         self.seed, self.slate_size = int(seed), int(env.slate_size)
         self._act_random = generator(self.seed, self.kind, "act")
         self._learn_random = generator(self.seed, self.kind, "learn")
@@ -143,13 +143,8 @@ class OnlineAgent:
             InputError: total_steps is below 1, `env` does not reset itself or shows slates of another size, or is not the
                 one that was given to `resume`.
         """
-        if total_steps < 1:
-            raise InputError(f"total_steps must be at least 1. Got {total_steps}.")
-        if env.autoreset_mode is not AutoresetMode.SAME_STEP:
-            raise InputError(
-                f"{self.kind} must learn in an environment with autoreset_mode SAME_STEP. "
-                f"Got {env.autoreset_mode.name}."
-            )
+        check_steps(total_steps)
+        check_resets_itself(env, self.kind)
         if env.slate_size != self.slate_size:
             raise InputError(f"The slate size must be {self.slate_size}, as built. Got {env.slate_size}.")
         if not self._resumed:
@@ -158,8 +153,8 @@ class OnlineAgent:
             self._figures = TrainingFigures(env.num_envs, len(env.tables.item_vector) - 1)
             seed = child_seed(self.seed, self.kind, "episodes", self._learns)
             self._observation, _ = env.reset(seed=seed)
-        elif self._env is not env:
-            raise InputError("learn after resume must get the environment that resume got.")
+        else:
+            check_resumed(env, self._env)
         self._env, self._resumed = env, False
         weights, go_on = reward_weights(env), True
         errors: list[float] = []
@@ -198,14 +193,8 @@ class OnlineAgent:
             InputError: the folder holds another kind of agent, or none.
             CorruptError: it is broken, or was made for another catalogue.
         """
-        if not (folder / "bandit.json").is_file():
-            raise InputError(f"{folder} holds no {self.kind} agent: it has no bandit.json.")
-        meta = read_json(folder / "bandit.json")
-        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-            raise CorruptError(f"{folder / 'bandit.json'} is not of format {FORMAT}.")
-        if meta.get("kind") != self.kind:
-            raise InputError(f"{folder} holds an agent of kind {meta.get('kind')!r}, not {self.kind!r}.")
-        self.settings = validate(self.settings_type, dict(meta["settings"]), str(folder / "bandit.json"))
+        settings = stored_settings(folder / "bandit.json", self.kind)
+        self.settings = validate(self.settings_type, settings, str(folder / "bandit.json"))
         self.slate_size = int(env.slate_size)
         self.build(env)
         try:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from recworld.agents.dqn import DQNAgent, DQNSettings, SlateDQN, best_slates
 from recworld.agents.facts import Facts, Tensors
 from recworld.agents.learning import LearnerSettings
-from recworld.agents.networks import Looked, Remembering, choice_loss, zero_linear
+from recworld.agents.networks import Looked, Remembering, zero_linear
 from recworld.agents.plackett_luce import HIDDEN
 from recworld.agents.replay import part
 from recworld.agents.scorer import CandidateScorer, NetworkSettings
@@ -116,13 +116,10 @@ class QuantileDQN(SlateDQN):
             value = looked.baseline + (drawn[..., None] * looked.item_value).sum(1)
         return reward + self.gamma * value * ~batch["terminated"][:, None]
 
-    def losses(self, batch: Tensors) -> tuple[Tensor, Tensor]:
-        """Return the quantile Huber loss and the cross-entropy of the choice model, of a replay batch."""
-        click, shown = batch["click"].float(), batch["shown"].float()
-        looked = self.policy.network.look(part(batch, "now"), batch["slate"].long())
+    def value_error(self, looked: Looked, click: Tensor, batch: Tensors) -> Tensor:
+        """Return the quantile Huber loss of the slates that were looked at, with their clicks (B, K)."""
         predicted = looked.baseline + (click[..., None] * looked.item_value).sum(1)
-        error = quantile_huber_loss(predicted, self.targets(batch), sum_over_quantiles=True)
-        return error, choice_loss(looked.attraction, looked.examined, click, shown) + looked.penalty
+        return quantile_huber_loss(predicted, self.targets(batch), sum_over_quantiles=True)
 
 
 class QRDQNAgent(DQNAgent):

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 
 from recworld.agents.learning import BorderMixin
 from recworld.agents.packing import Arrays
-from recworld.errors import InputError
+from recworld.agents.requirements import check_resets_itself
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv
@@ -57,11 +56,8 @@ class Rounds(BorderMixin):
     """
 
     def __init__(self, env: RecVectorEnv, network: nn.Module, settings: Any, uses_env: bool) -> None:
-        if uses_env and env.autoreset_mode is not AutoresetMode.SAME_STEP:
-            raise InputError(
-                "Agents must learn in an environment with autoreset_mode SAME_STEP. "
-                f"Got {env.autoreset_mode.name}."
-            )
+        if uses_env:
+            check_resets_itself(env, "Agents")
         self.env, self.network, self.settings = EnvHandle(env, uses_env), network, settings
         optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, eps=1e-5)
         self.policy = SimpleNamespace(optimizer=optimizer)

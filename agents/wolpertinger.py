@@ -146,17 +146,16 @@ class WolpertingerNetwork(nn.Module):
 class Wolpertinger(SlateDQN):
     """`SlateDQN` with the actor's loss beside the critic's; see the module's text."""
 
-    def losses(self, batch: Tensors) -> tuple[Tensor, Tensor]:
-        """Return the squared error of Q with the actor's gradient on top, and the cross-entropy of the choice model."""
-        error, entropy = super().losses(batch)
+    def value_error(self, looked: Looked, click: Tensor, batch: Tensors) -> Tensor:
+        """Return the squared error of Q with the actor's gradient on top."""
+        error = super().value_error(looked, click, batch)
         network: Any = self.policy.network
         settings: Any = self.settings
         if self._n_updates % settings.policy_delay:
-            return error, entropy
+            return error
         wish = network.wish_loss(part(batch, "now"))
         self.logger.record("loss/policy", wish.item())
-        actor_gradient = wish - wish.detach()  # zero, but for its gradient: the error stays readable
-        return error + actor_gradient, entropy
+        return error + (wish - wish.detach())  # zero, but for its gradient: the error stays readable
 
 
 class WolpertingerAgent(DQNAgent):
