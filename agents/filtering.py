@@ -202,16 +202,15 @@ class Filtering(InformedGreedy):
             belief.covariance -= (variance - left)[:, None, None] * gain[:, :, None] * gain[:, None, :]
         self._drift(rows)
 
-    def _recent(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Return the history's items, and whether they were taken in the last step, (N, H)."""
-        simulator = self._env.simulator
-        ints, length, start = simulator.int_rows, simulator.layout.history, st.INT_HEAD
-        now = ints[:, start + length : start + 2 * length] == ints[:, st.STEP, None] - 1
-        return ints[:, start : start + length], now
+    def _recent(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Return the history's items and feedback, and whether they were taken in the last step, (N, H)."""
+        seen, length = self._env.simulator.observe(), self._env.history_length
+        feedback, age = seen.floats[:, 1 : 1 + length], seen.floats[:, 1 + length : 1 + 2 * length]
+        return seen.ints[:, 1 : 1 + length], feedback, np.asarray(age < 1.5 / self._horizon)
 
     def _answers(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return which slots of the last slate were clicked, and of which slots anything is told by that, (N, K)."""
-        history, now = self._recent()
+        history, _, now = self._recent()
         click = ((history[:, :, None] == self._slate[:, None, :]) & now[:, :, None]).any(1)
         told = np.asarray(self._slate < self._env.world.num_items)
         after = np.arange(self.slate_size) >= click.argmax(1)[:, None]
@@ -236,11 +235,10 @@ class Filtering(InformedGreedy):
     def _drift(self, rows: npt.NDArray[np.bool_]) -> None:
         """Let tastes of rows (N,) move as the world lets them move by what was taken, and back towards their own."""
         belief, simulator, d = self.belief, self._env.simulator, self._dynamics
-        (history, now), start = self._recent(), simulator.layout.feedback_at
+        history, feedback, now = self._recent()
         speed = np.full(history.shape, d.taste_rate)
         if not self._by_click:
             usual = self._usual[simulator.int_rows[:, st.MEMBER], simulator.user]
-            feedback = simulator.float_rows[:, start : start + history.shape[1]]
             speed *= np.clip(feedback - (usual[:, None] - self._middle) / self._half, -1, 1)
         goal, _ = self._attraction(history)
         goal /= np.maximum(np.linalg.norm(goal, axis=2, keepdims=True), 1e-6)

@@ -12,7 +12,8 @@ from scipy.special import expit
 from recworld.agents import AGENTS
 from recworld.agents.episodes import episode_env, play
 from recworld.agents.filtering import Filtering, moments
-from recworld.agents.upper import InformedGreedy, ShortTermOracle
+from recworld.agents.upper import InformedGreedy, Planner, ShortTermOracle
+from recworld.cli import comparison
 from recworld.envs import RecVectorEnv
 from recworld.logs.log import RatingScale
 from recworld.simulators import state as st
@@ -200,6 +201,16 @@ def test_a_short_history_leaves_open_what_it_forgot() -> None:
     assert (real.sum(1) > 1).any()
     np.testing.assert_array_equal(click[told], real[told])
     assert told.any(1).all()
+
+
+def test_a_comparison_gives_it_the_costs_of_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {"boredom_cost": 0.1, "crowd_cost": 0.2, "slate_cost": 0.3, "last_steps": 4.0}
+    monkeypatch.setattr(comparison, "cached_planner", lambda *_, **__: costs)
+    world = bundled_world()
+    found = comparison.baselines(["greedy", "filtering", "planner"], world, OPTIONS, seed=0)
+    agents = [found[name](episode_env(world, OPTIONS)) for name in ("filtering", "planner")]
+    assert [type(agent) for agent in agents] == [Filtering, Planner]
+    assert all({name: getattr(agent, name) for name in costs} == costs for agent in agents)
 
 
 def test_it_is_an_upper_line() -> None:
