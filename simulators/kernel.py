@@ -88,16 +88,22 @@ def place_slate(b: Any, q: Any, action: Any, ri: Any, si: Any) -> None:
     """Turn positions into items; a position that is masked, repeated or out of range is an empty slot."""
     items, k_size, c_size, invalid = q[st.I_ITEMS], q[st.I_K], q[st.I_C], 0
     offered, slate = ahead(b, q[st.S_CANDIDATES]), ahead(si, q[st.S_SLATE])
-    shown = ahead(ri, st.R_INT_HEAD)
+    shown, few = ahead(ri, st.R_INT_HEAD), c_size <= st.FILTER_BITS
+    if few:  # the first words of the scratch space mark the positions that were chosen
+        for word in range((c_size + 31) >> 5):
+            si[word] = 0
     for k in range(k_size):
         position, item = action[k], items
         if position >= 0 and position < c_size:
-            item = np.int64(offered[position])
-            same = 0
-            for earlier in range(k):
-                same += slate[earlier] == item
-            if same > 0:
-                item = items
+            item, same = np.int64(offered[position]), np.int32(0)
+            if few:
+                word, mark = position >> 5, np.int32(1) << np.int32(position & 31)
+                same = si[word] & mark
+                si[word] |= mark
+            else:
+                for earlier in range(k):
+                    same |= slate[earlier] == item
+            item = item if same == 0 else items
         invalid += item == items
         slate[k] = shown[k] = item
         shown[k_size + k] = shown[2 * k_size + k] = 0
@@ -127,8 +133,8 @@ def look(x: Any, f: Any, b: Any, p: Any, q: Any, si: Any, sf: Any) -> None:
     dots(near, ahead(f, q[st.S_MEMORY]), ahead(x, q[st.T_TEXT]), q[st.I_D], q[st.I_D], slate, k_size)
     dullness(near, p[st.P_SCALE], k_size)
     own, bias = x[q[st.T_USER_ATTRACTION] + m * q[st.I_USERS] + u], ahead(x, q[st.T_ITEM_ATTRACTION] + first)
-    table = ahead(x, q[st.T_ITEM] + first * width + fr)
-    logits(chance, ahead(f, st.FLOAT_HEAD + fr), table, width, width - fr, slate, k_size, bias, own)
+    table = ahead(x, q[st.T_ITEM_ATTRACTING] + first * (width - fr))
+    logits(chance, ahead(f, st.FLOAT_HEAD + fr), table, width - fr, width - fr, slate, k_size, bias, own)
     blend(chance, _ONE, -p[st.P_BOREDOM], near, q[st.I_K] + LANES - 1)
     if q[st.I_EXAMINATION] != 2:
         sigmoids(chance, k_size)
@@ -173,7 +179,7 @@ def rating_predictor(x: Any, f: Any, b: Any, p: Any, q: Any, i: int, dull: float
     """Return eta of the current taste, less boredom."""
     m = np.int64(b[st.MEMBER])
     row = m * q[st.I_ITEMS] + i
-    eta = dot(ahead(f, st.FLOAT_HEAD), ahead(x, q[st.T_ITEM] + row * q[st.I_F]), q[st.I_FR])
+    eta = dot(ahead(f, st.FLOAT_HEAD), ahead(x, q[st.T_ITEM] + row * q[st.I_FR]), q[st.I_FR])
     eta += x[q[st.T_USER_RATING] + m * q[st.I_USERS] + b[st.USER]] + x[q[st.T_ITEM_RATING] + row]
     return eta - p[st.P_BOREDOM_RATING] * dull
 
@@ -225,9 +231,10 @@ def take(x: Any, f: Any, b: Any, p: Any, q: Any, item: int, value: float, feedba
             usual = x[q[st.T_USER_RATING] + m * q[st.I_USERS] + b[st.USER]]
             surprise = min(max((value - usual) / p[st.P_HALF], -_ONE), _ONE)
         speed, z = np.float32(p[st.P_TASTE_RATE] * surprise), ahead(f, st.FLOAT_HEAD)
-        row = ahead(x, q[st.T_ITEM] + (m * q[st.I_ITEMS] + item) * width)
-        pull(z, row, fr, f[st.NORM_RATING], speed)
-        pull(ahead(z, fr), ahead(row, fr), width - fr, f[st.NORM_ATTRACTION], speed)
+        row, fa = m * q[st.I_ITEMS] + item, width - fr
+        pull(z, ahead(x, q[st.T_ITEM] + row * fr), fr, f[st.NORM_RATING], speed)
+        attracting = ahead(x, q[st.T_ITEM_ATTRACTING] + row * fa)
+        pull(ahead(z, fr), attracting, fa, f[st.NORM_ATTRACTION], speed)
     length = q[st.I_H]
     history, when, marks = ahead(b, st.INT_HEAD), ahead(b, q[st.S_WHEN]), ahead(f, q[st.S_FEEDBACK])
     copy(history, ahead(history, 1), length - 1)
@@ -247,9 +254,9 @@ def take(x: Any, f: Any, b: Any, p: Any, q: Any, item: int, value: float, feedba
 def fold_in(x: Any, f: Any, b: Any, p: Any, q: Any, i: int, value: float) -> None:
     """One normalised gradient step of the recommender's estimate on what was just taken and how it was rated."""
     u, gr, g = np.int64(b[st.USER]), q[st.I_GR], q[st.I_G]
-    own, row = ahead(f, q[st.S_AGENT]), ahead(x, q[st.T_AGENT_ITEM] + i * g)
+    own, row = ahead(f, q[st.S_AGENT]), ahead(x, q[st.T_AGENT_ITEM] + i * gr)
     miss = _ONE - sigmoid(agent_logit(x, f, q, u, i))
-    by_click = ahead(row, gr)
+    by_click = ahead(x, q[st.T_AGENT_ITEM_ATTRACTING] + i * (g - gr))
     move = np.float32(p[st.P_FOLD_IN] * miss / (_ONE + dot(by_click, by_click, g - gr)))
     blend(ahead(own, gr), _ONE, move, by_click, g - gr)
     if q[st.I_SCALE] != 0:
@@ -270,22 +277,24 @@ def answer(
     items, near, values = ahead(ri, st.R_INT_HEAD), ahead(sf, q[st.S_NEAR]), ahead(rf, st.R_FLOAT_HEAD)
     clicks, has_rating = ahead(items, k_size), ahead(items, 2 * k_size)
     rated, middle, half = q[st.I_SCALE] != 0, p[st.P_MIDDLE], p[st.P_HALF]
-    reward, liked = 0.0, _NONE
-    # The whole slate is rated before any of it changes the user: slots of one slate are answered together.
+    reward, liked, taken, count = 0.0, _NONE, ahead(si, q[st.S_CHOSEN]), 0
     for k in range(k_size):
         values[k] = _NONE
-        if clicks[k] == 1:
-            feedback = _ONE
-            if rated:
-                values[k] = rate(x, f, b, p, q, np.int64(items[k]), near[k], key)
-                has_rating[k] = 1
-                feedback = (values[k] - middle) / half
-            reward += p[st.P_W_CLICK] + p[st.P_W_RATING] * feedback
-            liked += np.float32(0.5) * (feedback + _ONE)
-    for k in range(k_size):
-        if clicks[k] == 1:
-            feedback = (values[k] - middle) / half if rated else _ONE
-            take(x, f, b, p, q, np.int64(items[k]), values[k], feedback)
+        taken[count] = k
+        count += clicks[k]
+    # The whole slate is rated before any of it changes the user: slots of one slate are answered together.
+    for j in range(count):
+        k, feedback = taken[j], _ONE
+        if rated:
+            values[k] = rate(x, f, b, p, q, np.int64(items[k]), near[k], key)
+            has_rating[k] = 1
+            feedback = (values[k] - middle) / half
+        reward += p[st.P_W_CLICK] + p[st.P_W_RATING] * feedback
+        liked += np.float32(0.5) * (feedback + _ONE)
+    for j in range(count):
+        k = taken[j]
+        feedback = (values[k] - middle) / half if rated else _ONE
+        take(x, f, b, p, q, np.int64(items[k]), values[k], feedback)
     rf[st.R_REWARD] = reward
     return liked
 
@@ -375,7 +384,8 @@ def true_worth(x: Any, f: Any, b: Any, p: Any, q: Any, item: int) -> Any:
     near = dot(ahead(f, q[st.S_MEMORY]), ahead(x, q[st.T_TEXT] + item * q[st.I_D]), q[st.I_D])
     dull = _ONE - exp(-max(near, _NONE) / p[st.P_SCALE])
     row, person = m * q[st.I_ITEMS] + item, m * q[st.I_USERS] + u
-    logit = dot(ahead(f, st.FLOAT_HEAD + fr), ahead(x, q[st.T_ITEM] + row * width + fr), width - fr)
+    attracting = ahead(x, q[st.T_ITEM_ATTRACTING] + row * (width - fr))
+    logit = dot(ahead(f, st.FLOAT_HEAD + fr), attracting, width - fr)
     logit += x[q[st.T_USER_ATTRACTION] + person] + x[q[st.T_ITEM_ATTRACTION] + row] - p[st.P_BOREDOM] * dull
     worth = 1.0
     if q[st.I_SCALE] != 0:

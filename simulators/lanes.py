@@ -71,6 +71,46 @@ def ahead(context: Any, start: Any, places: Any) -> Any:
 
 
 @intrinsic
+def screened(
+    context: Any, out: Any, mask: Any, scores: Any, rows: Any, items: Any, low: Any, high: Any, count: Any
+) -> Any:
+    """Write scores, held within bounds, and a mask; where a row number is not below `items`, both are 0."""
+
+    def code(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, mask, scores, rows, items, low, high, count = arguments
+        byte, words = ir.IntType(8), ir.VectorType(_WORD, LANES)
+        kinds = ((_VECTOR, words, ir.VectorType(byte, LANES)), (_FLOAT, _WORD, byte))
+
+        def write(place: Any, kind: tuple[Any, Any, Any]) -> None:
+            many = kind[0] is _VECTOR
+            limit, least, most = items, low, high
+            if many:
+                least, most = _splat(builder, low), _splat(builder, high)
+                none = ir.Constant(words, ir.Undefined)
+                first = builder.insert_element(none, items, ir.Constant(_WORD, 0))
+                limit = builder.shuffle_vector(first, none, ir.Constant(words, [0] * LANES))
+            ends = [
+                builder.bitcast(builder.gep(start, [place]), part.as_pointer())
+                for start, part in ((scores, kind[0]), (rows, kind[1]), (out, kind[0]), (mask, kind[2]))
+            ]
+            x = builder.load(ends[0], align=4)
+            there = builder.icmp_signed("<", builder.load(ends[1], align=4), limit)
+            x = builder.select(builder.fcmp_ordered(">", x, least), x, least)
+            x = builder.select(builder.fcmp_ordered("<", x, most), x, most)
+            builder.store(builder.select(there, x, _constant(kind[0], 0.0)), ends[2], align=4)
+            builder.store(builder.zext(there, kind[2]), ends[3], align=1)
+
+        with _blocks(builder, count) as loop:
+            write(_place(builder, loop), kinds[0])
+        done = builder.and_(count, _number(-LANES))
+        with cgutils.for_range_slice(builder, done, count, _number(1), intp=_INDEX) as (place, _):
+            write(place, kinds[1])
+        return target.get_dummy_value()
+
+    return types.void(_FLOATS, _SMALL, _FLOATS, _WORDS, types.int32, _F32, _F32, _I64), code
+
+
+@intrinsic
 def fetch(context: Any, start: Any) -> Any:
     """Ask for the line of memory that holds an element, so that it is there when it is read a little later."""
 
@@ -386,3 +426,16 @@ def dullness(context: Any, a: Any, spread: Any, count: Any) -> Any:
         return target.get_dummy_value()
 
     return types.void(_FLOATS, _F32, _I64), code
+
+
+@intrinsic
+def folded_product(context: Any, a: Any, b: Any) -> Any:
+    """Return the upper half of the 128 bits of a product of two uint64, exclusive or its lower half."""
+
+    def code(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(each, wide) for each in arguments))
+        upper = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _INDEX)
+        return builder.xor(builder.trunc(product, _INDEX), upper)
+
+    return types.uint64(types.uint64, types.uint64), code

@@ -16,7 +16,7 @@ import numpy as np
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
 from recworld.simulators.arithmetic import inner
-from recworld.simulators.lanes import ahead, copy, dot, logits, sigmoids
+from recworld.simulators.lanes import ahead, copy, dot, logits, screened, sigmoids
 
 MAX_SCORE = np.float32(50.0)
 """Bound of the click logit in an observation."""
@@ -68,14 +68,15 @@ def was_consumed(w: Any, b: Any, q: Any, item: int) -> Any:
 def agent_logit(x: Any, f: Any, q: Any, u: int, i: int) -> Any:
     """Return the recommender's estimate of the click logit."""
     gr, g = q[st.I_GR], q[st.I_G]
-    logit = dot(ahead(f, q[st.S_AGENT] + gr), ahead(x, q[st.T_AGENT_ITEM] + i * g + gr), g - gr)
+    row = ahead(x, q[st.T_AGENT_ITEM_ATTRACTING] + i * (g - gr))
+    logit = dot(ahead(f, q[st.S_AGENT] + gr), row, g - gr)
     return logit + x[q[st.T_AGENT_USER_ATTRACTION] + u] + x[q[st.T_AGENT_ITEM_ATTRACTION] + i]
 
 
 @inner
 def agent_eta(x: Any, f: Any, q: Any, u: int, i: int) -> Any:
     """Return the recommender's estimate of the rating."""
-    eta = dot(ahead(f, q[st.S_AGENT]), ahead(x, q[st.T_AGENT_ITEM] + i * q[st.I_G]), q[st.I_GR])
+    eta = dot(ahead(f, q[st.S_AGENT]), ahead(x, q[st.T_AGENT_ITEM] + i * q[st.I_GR]), q[st.I_GR])
     return eta + x[q[st.T_AGENT_USER_RATING] + u] + x[q[st.T_AGENT_ITEM_RATING] + i]
 
 
@@ -83,15 +84,13 @@ def agent_eta(x: Any, f: Any, q: Any, u: int, i: int) -> Any:
 def agent_scores(x: Any, f: Any, p: Any, q: Any, u: int, rows: Any, count: int, out: Any, etas: Any) -> None:
     """Write the recommender's scores of the items `rows[: count]`; `out` and `etas` have room for a multiple of eight.
 
-    A score is the click logit, or the expected reward of a noticed item where ratings count.
+    A score is the click logit (not yet bounded), or the expected reward of a noticed item where ratings count.
     """
-    gr, g, items = q[st.I_GR], q[st.I_G], ahead(x, q[st.T_AGENT_ITEM])
+    gr, ga, items = q[st.I_GR], q[st.I_G] - q[st.I_GR], ahead(x, q[st.T_AGENT_ITEM_ATTRACTING])
     own, bias = ahead(f, q[st.S_AGENT]), ahead(x, q[st.T_AGENT_ITEM_ATTRACTION])
     mean = x[q[st.T_AGENT_USER_ATTRACTION] + u]
-    logits(out, ahead(own, gr), ahead(items, gr), g, g - gr, rows, count, bias, mean)
+    logits(out, ahead(own, gr), items, ga, ga, rows, count, bias, mean)
     if q[st.I_SCORE_RATING] == 0:
-        for c in range(count):
-            out[c] = min(max(out[c], -MAX_SCORE), MAX_SCORE)
         return
     sigmoids(out, count)
     by_click, by_rating, middle, half = p[st.P_W_CLICK], p[st.P_W_RATING], p[st.P_MIDDLE], p[st.P_HALF]
@@ -100,7 +99,7 @@ def agent_scores(x: Any, f: Any, p: Any, q: Any, u: int, rows: Any, count: int, 
             out[c] *= by_click + by_rating
         return
     bias, mean = ahead(x, q[st.T_AGENT_ITEM_RATING]), x[q[st.T_AGENT_USER_RATING] + u]
-    logits(etas, own, items, g, gr, rows, count, bias, mean)
+    logits(etas, own, ahead(x, q[st.T_AGENT_ITEM]), gr, gr, rows, count, bias, mean)
     for c in range(count):
         worth = min(max((etas[c] - middle) / half, -_ONE), _ONE)
         out[c] *= by_click + by_rating * worth
@@ -236,20 +235,19 @@ def observe(x: Any, f: Any, b: Any, p: Any, q: Any, oi: Any, of: Any, om: Any, s
     each = np.float32(1.0) / np.float32(q[st.I_T])
     now, u = np.float32(b[st.STEP]) * each, np.int64(b[st.USER])
     oi[0], of[0] = u, now
-    copy(ahead(oi, 1), ahead(b, st.INT_HEAD), length)
+    offered = ahead(b, q[st.S_CANDIDATES])
+    copy(ahead(oi, 1), ahead(b, st.INT_HEAD), length + want)  # the candidates follow the history, here and there
     copy(ahead(of, 1), ahead(f, q[st.S_FEEDBACK]), length)
     when, age = ahead(b, q[st.S_WHEN]), ahead(of, 1 + length)
     for h in range(length):
         then = when[h]
-        age[h] = now - np.float32(then) * each if then >= 0 else np.float32(1.0)
-    offered = ahead(b, q[st.S_CANDIDATES])
-    copy(ahead(oi, 1 + length), offered, want)
+        age[h] = now - np.float32(then) * each if then >= 0 else _ONE
     agent_scores(x, f, p, q, u, offered, want, sf, ahead(sf, q[st.S_ETA]))
     out = ahead(of, 1 + 2 * length)
-    for c in range(want):
-        there = offered[c] < items
-        out[c] = sf[c] if there else _NONE
-        om[c] = there
-    own, gr = ahead(out, want), q[st.I_OWN_GR]
-    copy(own, ahead(f, q[st.S_AGENT]), gr)
-    copy(ahead(own, gr), ahead(f, q[st.S_AGENT] + q[st.I_GR]), q[st.I_OWN_GA])
+    screened(out, om, sf, offered, items, -MAX_SCORE, MAX_SCORE, want)
+    own, taste, gr = ahead(out, want), ahead(f, q[st.S_AGENT]), q[st.I_OWN_GR]
+    if gr == q[st.I_GR]:
+        copy(own, taste, gr + q[st.I_OWN_GA])
+    else:
+        copy(own, taste, gr)
+        copy(ahead(own, gr), ahead(taste, q[st.I_GR]), q[st.I_OWN_GA])

@@ -28,8 +28,8 @@ BLOCK = 64
 ALIGNMENT = 16
 """Tables and rows start at multiples of so many 32-bit words: a line of the processor's cache."""
 
-# Columns of the integer row of a user: head, history items (H), history steps (H), candidates (C, padded), consumed items
-# (T K), filter words.
+# Columns of the integer row of a user: head, history items (H), candidates (C, padded), steps of the history (H), consumed
+# items (T K), filter words.
 USER, MEMBER, EPISODE, STEP, DONE, PINNED, CONSUMED = range(7)
 INT_HEAD = 8
 # Columns of the float row: head, taste z, boredom memory s, recommender's taste, history feedback (H); z and the taste are
@@ -60,7 +60,9 @@ T_THRESHOLDS, T_USER_SHIFT, T_USER_SCALE, T_USER_SIGMA, T_LEVELS, T_TEXT, T_AGEN
     48, 56
 )
 T_AGENT_USER_RATING, T_AGENT_ITEM_RATING, T_AGENT_USER_ATTRACTION, T_AGENT_ITEM_ATTRACTION = range(56, 60)
-T_HISTORY_FEEDBACK, N_POOL, N_POPULAR, N_HISTORY_START, N_HISTORY_ITEM, N_SEEN_ITEM, NUM_I = range(60, 67)
+T_HISTORY_FEEDBACK, N_POOL, N_POPULAR, N_HISTORY_START, N_HISTORY_ITEM, N_SEEN_ITEM = range(60, 66)
+# Where the attraction factors of items start.
+T_ITEM_ATTRACTING, T_AGENT_ITEM_ATTRACTING, NUM_I = range(66, 69)
 
 SCALE_CODE = {"click": 0, "discrete": 1, "continuous": 2}
 EXAMINATION_CODE = {"position": 0, "cascade": 1, "choice": 2}
@@ -108,6 +110,7 @@ class Tables(NamedTuple):
             "agent_item": layout.agent_factors,
             "text": (layout.vector,),
         }
+        apart = {"item": T_ITEM_ATTRACTING, "agent_item": T_AGENT_ITEM_ATTRACTING}
         blobs, place = [], T_TASTE
         for fields, dtype in (
             (self._fields[: N_POOL - T_TASTE], np.float32),
@@ -124,7 +127,15 @@ class Tables(NamedTuple):
             for name, start, size in zip(fields, starts[:-1], sizes, strict=True):
                 switches[place] = start
                 place += 1
-                _fill(blob[start : start + size], getattr(self, name), blocks.get(name))
+                target, array, widths = blob[start : start + size], getattr(self, name), blocks.get(name)
+                if name in apart:
+                    # Attraction is looked up far oftener: its rows lie side by side, behind those of rating.
+                    rating = size // sum(map(padded, widths)) * padded(widths[0])
+                    switches[apart[name]] = start + rating
+                    _fill(target[:rating], array[..., : widths[0]], widths[:1])
+                    _fill(target[rating:], array[..., widths[0] :], widths[1:])
+                else:
+                    _fill(target, array, widths)
             blobs.append(blob)
         return blobs[0], blobs[1]
 
@@ -133,6 +144,8 @@ def _fill(target: Array, array: Array, widths: tuple[int, ...] | None) -> None:
     """Copy an array to its place in a blob, its columns in padded blocks."""
     if widths is None:
         target[:] = array.ravel()
+        return
+    if not sum(widths):
         return
     rows = array.reshape(-1, sum(widths))
     into, at, start = target.reshape(len(rows), -1), 0, 0
@@ -203,12 +216,17 @@ class Layout:
     @property
     def candidates_at(self) -> int:
         """Offset of the candidates in the integer row."""
-        return INT_HEAD + padded(2 * self.history)
+        return INT_HEAD + self.history
+
+    @property
+    def when_at(self) -> int:
+        """Offset of the steps of the history in the integer row."""
+        return self.candidates_at + padded(self.candidates)
 
     @property
     def consumed_at(self) -> int:
         """Offset of the consumed items in the integer row."""
-        return self.candidates_at + padded(self.candidates)
+        return self.when_at + self.history
 
     @property
     def filter_at(self) -> int:
@@ -240,7 +258,7 @@ class Layout:
         q[I_H], q[I_C], q[I_K], q[I_T] = self.history, self.candidates, self.slate, self.horizon
         q[W_FLOAT], q[W_INT] = self.float_width, self.int_width
         q[S_MEMORY], q[S_AGENT], q[S_FEEDBACK] = self.memory_at, self.agent_at, self.feedback_at
-        q[S_WHEN], q[S_CANDIDATES] = INT_HEAD + self.history, self.candidates_at
+        q[S_WHEN], q[S_CANDIDATES] = self.when_at, self.candidates_at
         q[S_CONSUMED], q[S_FILTER] = self.consumed_at, self.filter_at
         c, k = padded(self.candidates), padded(self.slate)
         q[S_SLATE], q[S_CHOSEN], q[S_BLOCK] = FILTER_WORDS, FILTER_WORDS + k, FILTER_WORDS + k + c

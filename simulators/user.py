@@ -263,7 +263,7 @@ class UserSimulator:
             "pinned user": (ints[:, st.PINNED], -1, world.num_users - 1),
             "count of consumed items": (ints[:, st.CONSUMED], 0, lay.horizon * lay.slate),
             "history": (ints[:, st.INT_HEAD : st.INT_HEAD + lay.history], 0, world.num_items),
-            "candidates": (ints[:, lay.candidates_at : lay.consumed_at], 0, world.num_items),
+            "candidates": (ints[:, lay.candidates_at : lay.when_at], 0, world.num_items),
             "consumed items": (ints[:, lay.consumed_at : lay.filter_at], 0, world.num_items),
         }
         for name, (values, low, high) in limits.items():

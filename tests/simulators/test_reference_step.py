@@ -41,7 +41,9 @@ def child(key: int, number: int) -> int:
 
 
 def bits(key: int, purpose: int, slot: int) -> int:
-    return mix(key + purpose * PURPOSE + (slot & MASK) * SLOT)
+    counter = (key + purpose * PURPOSE + (slot & MASK) * SLOT) & MASK
+    product = counter * (counter ^ 0xE7037ED1A0B428DB)
+    return (product & MASK) ^ (product >> 64)
 
 
 def uniform(key: int, purpose: int, slot: int) -> float:
