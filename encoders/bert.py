@@ -1,4 +1,4 @@
-"""A language model as encoder: any BERT-like folder, pooled over tokens."""
+"""A language model as encoder: any BERT-like folder, pooled over tokens, computed by torch or by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from recworld.storage import content_hash
 
 if TYPE_CHECKING:
     from recworld.encoders.loading import LoadedModel
+    from recworld.encoders.onnx_graph import OnnxModel
 
 BATCH_TOKENS = 16384
 """Padded tokens in a batch at most, so that long texts do not multiply the memory."""
@@ -29,7 +30,9 @@ CHARS_PER_TOKEN = 100
 class BertEncoder:
     """Vectors of a transformers model: tokens pooled (mean, unless the folder says otherwise), unit rows.
 
-    torch, transformers and the weights are loaded by the first `encode`, and stay.
+    torch, transformers and the weights are loaded by the first `encode`, and stay. With the backend onnx-int8 a
+    batch shares the scales of its activations, so that requirement 1 of `Encoder` holds up to their rounding only: the
+    same set of texts gives the same bits in any order, but a vector alone and in a batch have cosine .99.
 
     Args:
         settings: which model, where it runs, how much at once.
@@ -47,12 +50,18 @@ class BertEncoder:
         if asked is not None and asked > limit:
             raise InputError(f"encoder.max_length must be at most {limit} for this model. Got {asked}.")
         self.max_length = asked or limit
-        self.fingerprint = content_hash("bert/1", self.folder.fingerprint, str(self.max_length))
+        self.fingerprint = content_hash(
+            "bert/1", self.folder.fingerprint, str(self.max_length), *_backend_parts(self._settings)
+        )
         self._said_cut = False
 
     @cached_property
-    def _loaded(self) -> LoadedModel:
+    def _loaded(self) -> LoadedModel | OnnxModel:
         say(f"Loading the language model {self._settings.model or 'all-MiniLM-L6-v2'} ...")
+        if self._settings.backend != "torch":
+            from recworld.encoders.onnx_graph import load_onnx
+
+            return load_onnx(self.folder, self._settings.backend, self._settings.device)
         from recworld.encoders.loading import load_model
 
         return load_model(self.folder, self._settings.device)
@@ -66,6 +75,8 @@ class BertEncoder:
         """
         cleaned = clean_texts(texts)
         distinct = [text for text in dict.fromkeys(cleaned) if text]
+        if self._settings.backend == "onnx-int8":
+            distinct.sort()  # who shares a batch must not depend on the order
         vectors = np.zeros((len(distinct), self.width), np.float32)
         if distinct:
             ids = self._tokens(distinct)
@@ -110,13 +121,17 @@ class BertEncoder:
         """Return (B, W) float32 vectors of one batch of B token rows."""
         import torch
 
+        from recworld.encoders.onnx_graph import OnnxModel
+
         loaded = self._loaded
+        if isinstance(loaded, OnnxModel):
+            return loaded.forward(ids)
         try:
             with torch.inference_mode():
                 batch = loaded.tokenizer.pad({"input_ids": ids}, return_tensors="pt", verbose=False)
                 batch = batch.to(loaded.device)
                 states = loaded.transformer(**batch).last_hidden_state  # (B, L, hidden)
-                pooled = _pool(states, batch["attention_mask"], self.folder.pooling)  # (B, hidden)
+                pooled = pool(states, batch["attention_mask"], self.folder.pooling)  # (B, hidden)
                 for layer in loaded.dense:
                     pooled = layer(pooled)
                 return pooled.float().cpu().numpy()
@@ -126,7 +141,14 @@ class BertEncoder:
             raise UnavailableError("Too little memory to encode: lower encoder.batch_size.") from error
 
 
-def _pool(states: Any, mask: Any, pooling: str) -> Any:
+def _backend_parts(settings: EncoderSettings) -> list[str]:
+    """Return what a backend adds to the fingerprint; torch adds nothing, as before there were others."""
+    if settings.backend == "torch":
+        return []
+    return [settings.backend, *([str(settings.batch_size)] if settings.backend == "onnx-int8" else [])]
+
+
+def pool(states: Any, mask: Any, pooling: str) -> Any:
     """Return (B, hidden) from token states (B, L, hidden) and attention mask (B, L)."""
     if pooling == "cls":
         return states[:, 0]

@@ -14,6 +14,7 @@ from recworld.errors import InputError, RecworldError, UnavailableError
 from recworld.storage import read_json
 
 ACTIVATIONS = ("GELU", "Identity", "ReLU", "Tanh")
+ON_DISK: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,42 @@ def load_model(folder: ModelFolder, device_name: str) -> LoadedModel:
         raise UnavailableError(f"encoder.device {device_name!r} cannot hold the model: {reason}") from error
 
 
+def load_tokenizer(folder: ModelFolder) -> Any:
+    """Load the tokenizer of a folder alone.
+
+    Raises:
+        InputError: the folder cannot be loaded.
+    """
+    with _silence():
+        try:
+            return _tokenizer(folder.path)
+        except Exception as error:  # transformers lets through whatever its parts raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"encoder.model: {folder.path} cannot be loaded: {reason}") from error
+
+
+def _tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, **ON_DISK)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
 def _from_pretrained(path: Path) -> tuple[Any, Any]:
     """Return tokenizer and transformer; the file must hold every weight that pooling over tokens uses."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
-    where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(path, **where)
+    tokenizer = _tokenizer(path)
     transformer, info = AutoModel.from_pretrained(
-        path, use_safetensors=True, output_loading_info=True, **where
+        path, use_safetensors=True, output_loading_info=True, **ON_DISK
     )
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:  # transformers would go on with random numbers in their place
         raise InputError(
             f"encoder.model: {path} lacks {len(missing)} of its weights, {missing[0]} the first."
         )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer, transformer
 
 
