@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from recworld.envs.vector import RecVectorEnv
 from recworld.errors import InputError
+from recworld.simulators import state as st
 
 Observation = dict[str, npt.NDArray[Any]]
 
@@ -53,12 +54,27 @@ class RecEnv(gym.Env[Observation, Any]):
         Raises:
             InputError: before `reset`, after the end of an episode, or an action of a wrong shape or dtype.
         """
-        given = np.asarray(action)
-        if given.ndim == 0:
-            given = given.reshape(1)
-        batch = given.reshape(1, *given.shape)
-        observation, reward, terminated, truncated, info = self.vector.step(batch)
-        return _first(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), _first(info)
+        given, vector = np.asarray(action), self.vector
+        batch = given.reshape(1, *given.shape) if given.ndim else given.reshape(1, 1)
+        if vector.render_mode is not None or not vector.is_compiled_reward:
+            observation, reward, terminated, truncated, info = vector.step(batch)
+            return (
+                _first(observation),
+                float(reward[0]),
+                bool(terminated[0]),
+                bool(truncated[0]),
+                _first(info),
+            )
+        seen, happened, _, _ = vector.simulator.step(vector.check_action(batch))
+        ints, floats = happened.ints[0], happened.floats[0]
+        views = vector.views
+        return (
+            views.first_observation(seen),
+            float(floats[st.R_REWARD]),
+            bool(ints[st.R_TERMINATED]),
+            bool(ints[st.R_TRUNCATED]),
+            views.first_info(ints, floats),
+        )
 
     def render(self) -> str | None:
         """Return the last slate in words ("ansi" only)."""

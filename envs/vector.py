@@ -17,12 +17,13 @@ from recworld.envs.render import render_slate
 from recworld.envs.rewards import RewardSpec, make_reward
 from recworld.envs.settings import EnvSettings
 from recworld.envs.tables import EnvTables
+from recworld.envs.views import Views
 from recworld.envs.worlds import resolve_world
 from recworld.errors import InputError
 from recworld.settings import validate
 from recworld.simulators import state as st
 from recworld.simulators.dynamics import DynamicsSettings
-from recworld.simulators.state import Happened, Seen
+from recworld.simulators.state import Happened
 from recworld.simulators.user import UserSimulator
 from recworld.simulators.world import World
 from recworld.storage import content_hash
@@ -79,6 +80,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         seed: seed of the first `reset` when that is given none.
         autoreset_mode: SAME_STEP, or DISABLED (rows that are over stay idle until reset with a ``reset_mask``).
         render_mode: "ansi" or None.
+        threads: that share the users of a step; worth it from some hundred users on, and the same bits with any number.
         num_candidates, slate_size, candidates, observation, reward, horizon, history_length, repeats, fold_in: see
             `EnvSettings`.
 
@@ -103,10 +105,13 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         seed: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
+        threads: int = 1,
         **settings: Any,
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
             raise InputError(f"num_envs must be a whole number of at least 1. Got {num_envs!r} instead.")
+        if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+            raise InputError(f"threads must be a whole number of at least 1. Got {threads!r} instead.")
         if render_mode not in (None, "ansi"):
             raise InputError(f"render_mode must be 'ansi' or None. Got {render_mode!r} instead.")
         self._reward = make_reward(reward)
@@ -139,8 +144,10 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             weights=self._reward.weights,
             score_by_reward=not self._reward.by_click,
             fold_in=chosen.fold_in,
+            threads=int(threads),
         )
         self.tables = EnvTables.of(self.world)
+        self.views = Views(self.simulator.layout, self.tables, self.observation_form)
         self.single_observation_space = spaces.observation_space(self)
         self.single_action_space = spaces.action_space(self)
         self.observation_space = batch_space(self.single_observation_space, n)
@@ -221,8 +228,8 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         seen = self.simulator.new_seen() if mask is None else self.simulator.observe()
         self.simulator.begin(rows, seen)
         self._started = True
-        observation = self._observation(seen)
-        info = self._info(self._nothing_happened(self._rows))
+        observation = self.views.observation(seen)
+        info = self.views.info(self._at_start())
         self._last = (observation, info)
         return observation, info
 
@@ -239,48 +246,49 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             InputError: before the first reset, actions of a wrong shape or dtype, or (DISABLED) every user's episode
                 is over.
         """
-        action = self._check_action(actions)
+        action = self.check_action(actions)
         again = self.autoreset_mode is AutoresetMode.SAME_STEP
-        seen, happened, last, ended = self.simulator.step(action, again)
-        info = self._info(happened)
+        seen, happened, restarted, ended = self.simulator.step(action, again)
+        info = self.views.info(happened)
         terminated = happened.ints[:, st.R_TERMINATED] == 1
         truncated = happened.ints[:, st.R_TRUNCATED] == 1
-        if self._reward.function is None:
-            reward = happened.floats[:, st.R_REWARD].astype(np.float64)
-        else:
-            reward = self._custom_reward(info)
-        observation = self._observation(seen)
+        own = self.is_compiled_reward
+        reward = happened.floats[:, st.R_REWARD].astype(np.float64) if own else self._custom_reward(info)
+        observation = self.views.observation(seen)
         if ended and again:
             over = terminated | truncated
             final = {
-                "final_obs": self._observation(last),
+                "final_obs": self.views.observation(restarted.last),
                 "_final_obs": over,
                 "final_info": info,
                 "_final_info": over,
             }
-            info = self._info(self._nothing_happened(np.flatnonzero(over), happened)) | final
+            info = self.views.info(restarted.after) | final
         if self.render_mode is not None:
             self._last = (observation, info)
         return observation, reward, terminated, truncated, info
 
-    def _nothing_happened(self, rows: Array, so_far: Happened | None = None) -> Happened:
-        """Return what a step brought, with the given rows as they stand after a reset."""
+    @property
+    def is_compiled_reward(self) -> bool:
+        """Whether the reward is worked out in the step itself, and not by a function of the user's."""
+        return self._reward.function is None
+
+    def _at_start(self) -> Happened:
+        """Return what is said of users to whom nothing was shown yet."""
         n, k = self.num_envs, self.slate_size
-        if so_far is None:
-            ints, floats = (
-                np.zeros((n, st.R_INT_HEAD + 3 * k), np.int32),
-                np.zeros((n, st.R_FLOAT_HEAD + k), np.float32),
-            )
-        else:
-            ints, floats = so_far.ints.copy(), so_far.floats.copy()
-        fresh = np.zeros(ints.shape[1], np.int32)
-        fresh[st.R_INT_HEAD : st.R_INT_HEAD + k] = self.world.num_items
-        ints[rows], floats[rows] = fresh, 0.0
-        ints[rows, st.R_USER] = self.simulator.int_rows[rows, st.USER]
-        floats[rows, st.R_SATISFACTION] = self.simulator.float_rows[rows, st.SATISFACTION]
+        ints = np.zeros((n, st.R_INT_HEAD + 3 * k), np.int32)
+        floats = np.zeros((n, st.R_FLOAT_HEAD + k), np.float32)
+        ints[:, st.R_INT_HEAD : st.R_INT_HEAD + k] = self.world.num_items
+        ints[:, st.R_USER] = self.simulator.int_rows[:, st.USER]
+        floats[:, st.R_SATISFACTION] = self.simulator.float_rows[:, st.SATISFACTION]
         return Happened(ints, floats)
 
-    def _check_action(self, actions: Array) -> Array:
+    def check_action(self, actions: Array) -> Array:
+        """Return actions as (N, K) int64.
+
+        Raises:
+            InputError: as `step` says.
+        """
         if not self._started:
             raise InputError("Call reset before step.")
         array = np.asarray(actions)
@@ -313,38 +321,6 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
                 f"The reward function {self._reward.name!r} must return ({self.num_envs},) finite numbers. Got {given!r}."
             )
         return reward
-
-    def _observation(self, seen: Seen) -> Observation:
-        h, c = self.history_length, self.num_candidates
-        user, history, items = seen.ints[:, :1], seen.ints[:, 1 : 1 + h], seen.ints[:, 1 + h :]
-        if self.observation_form == "features":
-            user = self.tables.user_vector[user[:, 0]]
-            history, items = self.tables.item_vector[history], self.tables.item_vector[items]
-        return {
-            "action_mask": seen.mask,
-            "candidate_score": seen.floats[:, 1 + 2 * h : 1 + 2 * h + c],
-            "candidates": items,
-            "history": history,
-            "history_age": seen.floats[:, 1 + h : 1 + 2 * h],
-            "history_feedback": seen.floats[:, 1 : 1 + h],
-            "step": seen.floats[:, :1],
-            "user": user,
-            "user_estimate": seen.floats[:, 1 + 2 * h + c :],
-        }
-
-    def _info(self, happened: Happened) -> dict[str, Any]:
-        k, head, tail = self.slate_size, st.R_INT_HEAD, st.R_FLOAT_HEAD
-        return {
-            "item": happened.ints[:, head : head + k],
-            "click": happened.ints[:, head + k : head + 2 * k],
-            "rating": happened.floats[:, tail:],
-            "has_rating": happened.ints[:, head + 2 * k :],
-            "user": happened.ints[:, st.R_USER],
-            "satisfaction": happened.floats[:, st.R_SATISFACTION],
-            "boredom": happened.floats[:, st.R_BOREDOM],
-            "taste_shift": happened.floats[:, st.R_SHIFT],
-            "invalid": happened.ints[:, st.R_INVALID],
-        }
 
     def true_scores(self) -> Array:
         """Return the true expected immediate reward of each candidate in the first position: for upper lines only.
@@ -382,7 +358,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         self.simulator.restore(state)
         self._seed = int(state["seed"][0])
         self._started = True
-        return self._observation(self.simulator.observe())
+        return self.views.observation(self.simulator.observe())
 
     def render(self) -> tuple[str, ...] | None:
         """Return, for each user, the last slate in words, what the user did and how they feel ("ansi" only)."""

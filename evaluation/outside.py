@@ -84,7 +84,7 @@ class OutsideEnv(RecVectorEnv):
 
     def step(self, actions: Array) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
         """Show each user a slate; see `RecVectorEnv.step`."""
-        action = self._check_action(actions)
+        action = self.check_action(actions)
         click, rating, gone = self.people.answer(self.slate_items(action))
         seen, happened = self.simulator.answered(
             action,
@@ -92,14 +92,14 @@ class OutsideEnv(RecVectorEnv):
             np.ascontiguousarray(rating, np.float32),
             np.ascontiguousarray(gone, np.bool_),
         )
-        info = self._info(happened)
+        info = self.views.info(happened)
         reward = (
             happened.floats[:, st.R_REWARD].astype(np.float64)
             if self._reward.function is None
             else self._custom_reward(info)
         )
         terminated, truncated = (happened.ints[:, at] == 1 for at in (st.R_TERMINATED, st.R_TRUNCATED))
-        observation = self._observation(seen)
+        observation = self.views.observation(seen)
         if self.render_mode is not None:
             self._last = (observation, info)
         return observation, reward, terminated, truncated, info

@@ -20,14 +20,17 @@ from numba import njit
 from recworld.simulators import arithmetic, kernel, lanes, offering
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
-from recworld.simulators.lanes import ahead, copy, pointer
+from recworld.simulators.lanes import ahead, copy, move, pointer
 
 MACHINE = ("x", "w", "f", "b", "keys", "p", "q", "si", "sf", "sd")
 """What the places of `machine` point to; see `kernel`."""
 
+USERS_AT_ONCE = 32
+"""Users that go through a stage of the step together: their rows fit the nearest cache but one."""
+
 _begin, _offer, _observe, _idle = kernel.begin, offering.offer, offering.observe, kernel.idle
 _place_slate, _respond, _true_worth = kernel.place_slate, kernel.respond, kernel.true_worth
-_accept, _fetch_slate = kernel.accept, kernel.fetch_slate
+_accept = kernel.accept
 
 
 def _source_hash() -> int:
@@ -89,33 +92,45 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
     @compiled
     def step_rows(
         machine: Any, action: Any, oi: Any, of: Any, om: Any, ri: Any, rf: Any,
-        restart: bool, li: Any, lf: Any, lm: Any, first: int, last: int,
+        restart: bool, li: Any, lf: Any, lm: Any, ai: Any, af: Any, first: int, last: int,
     ) -> int:  # fmt: skip
         x, w, f, b, keys, p, q, si, sf, sd = parts(machine)
         ended = 0 * version
-        for n in range(first, last):
-            fn, bn, kn = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT]), ahead(keys, 3 * n)
-            rin, rfn = ahead(pointer(ri), n * ri.shape[1]), ahead(pointer(rf), n * rf.shape[1])
-            oin, ofn = ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1])
-            omn = ahead(pointer(om), n * om.shape[1])
-            if n + 1 < last:
-                _fetch_slate(x, ahead(bn, q[st.W_INT]), q, ahead(pointer(action), (n + 1) * action.shape[1]))
-            if bn[st.DONE] == 1:
-                _idle(fn, bn, q, rin, rfn)
+        # A few users at a time go through one stage after the other: the code and the tables of a stage stay near.
+        for block in range(first, last, USERS_AT_ONCE):
+            end = min(block + USERS_AT_ONCE, last)
+            for n in range(block, end):
+                fn, bn = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT])
+                rin, rfn = ahead(pointer(ri), n * ri.shape[1]), ahead(pointer(rf), n * rf.shape[1])
+                if bn[st.DONE] == 1:
+                    _idle(fn, bn, q, rin, rfn)
+                else:
+                    _place_slate(bn, q, ahead(pointer(action), n * action.shape[1]), rin, si)
+                    _respond(x, fn, bn, p, q, keys[3 * n + 2], rin, rfn, si, sf, sd)
+            for n in range(block, end):
+                bn, rin = ahead(b, n * q[st.W_INT]), ahead(pointer(ri), n * ri.shape[1])
+                if bn[st.DONE] == 0 or rin[st.R_TERMINATED] + rin[st.R_TRUNCATED] > 0:
+                    _offer(x, w, ahead(f, n * q[st.W_FLOAT]), bn, p, q, keys[3 * n + 2], si, sf)
+            for n in range(block, end):
+                fn, bn = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT])
+                oin, ofn = ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1])
+                omn = ahead(pointer(om), n * om.shape[1])
                 _observe(x, fn, bn, p, q, oin, ofn, omn, sf)
-                continue
-            _place_slate(bn, q, ahead(pointer(action), n * action.shape[1]), rin, si)
-            _respond(x, fn, bn, p, q, kn[2], rin, rfn, si, sf, sd)
-            _offer(x, w, fn, bn, p, q, kn[2], si, sf)
-            _observe(x, fn, bn, p, q, oin, ofn, omn, sf)
-            if bn[st.DONE] == 1:
-                ended += 1
+                rin, over = ahead(pointer(ri), n * ri.shape[1]), False
+                if bn[st.DONE] == 1:
+                    over = rin[st.R_TERMINATED] + rin[st.R_TRUNCATED] > 0
+                    ended += over
                 if restart:
-                    copy(ahead(pointer(li), n * li.shape[1]), oin, li.shape[1])
-                    copy(ahead(pointer(lf), n * lf.shape[1]), ofn, lf.shape[1])
-                    copy(ahead(pointer(lm), n * lm.shape[1]), omn, lm.shape[1])
-                    bn[st.EPISODE] += 1
-                    start(x, w, fn, bn, kn, p, q, si, sf, oin, ofn, omn)
+                    ain, afn = ahead(pointer(ai), n * ai.shape[1]), ahead(pointer(af), n * af.shape[1])
+                    copy(ain, rin, ri.shape[1])
+                    copy(afn, ahead(pointer(rf), n * rf.shape[1]), rf.shape[1])
+                    if over:
+                        copy(ahead(pointer(li), n * li.shape[1]), oin, li.shape[1])
+                        copy(ahead(pointer(lf), n * lf.shape[1]), ofn, lf.shape[1])
+                        move(ahead(pointer(lm), n * lm.shape[1]), omn, lm.shape[1])
+                        bn[st.EPISODE] += 1
+                        start(x, w, fn, bn, ahead(keys, 3 * n), p, q, si, sf, oin, ofn, omn)
+                        _idle(fn, bn, q, ain, afn)
         return ended
 
     @compiled

@@ -19,23 +19,8 @@ import numpy as np
 
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
-from recworld.simulators.arithmetic import inner
-from recworld.simulators.lanes import (
-    LANES,
-    ahead,
-    apart,
-    blend,
-    copy,
-    dot,
-    dots,
-    dullness,
-    exp,
-    fetch,
-    logits,
-    scale,
-    sigmoid,
-    sigmoids,
-)  # fmt: skip
+from recworld.simulators.arithmetic import dullness, exp, inner, sigmoid, sigmoids
+from recworld.simulators.lanes import LANES, ahead, apart, blend, copy, dot, dots, logits, move, scale
 from recworld.simulators.offering import agent_eta, agent_logit, filter_add
 
 _NONE, _ONE = np.float32(0.0), np.float32(1.0)
@@ -110,18 +95,6 @@ def place_slate(b: Any, q: Any, action: Any, ri: Any, si: Any) -> None:
     for k in range(k_size, (k_size + LANES - 1) // LANES * LANES):
         slate[k] = 0
     ri[st.R_INVALID] = invalid
-
-
-@inner
-def fetch_slate(x: Any, b: Any, q: Any, action: Any) -> None:
-    """Ask for the rows that a slate will be judged by, of a user who comes up next: they lie all over the tables."""
-    offered, text, width = ahead(b, q[st.S_CANDIDATES]), ahead(x, q[st.T_TEXT]), q[st.I_D]
-    for k in range(q[st.I_K]):
-        position = action[k]
-        if position >= 0 and position < q[st.I_C]:
-            row = ahead(text, np.int64(offered[position]) * width)
-            for line in range(0, width, st.ALIGNMENT):
-                fetch(ahead(row, line))
 
 
 @inner
@@ -237,9 +210,9 @@ def take(x: Any, f: Any, b: Any, p: Any, q: Any, item: int, value: float, feedba
         pull(ahead(z, fr), attracting, fa, f[st.NORM_ATTRACTION], speed)
     length = q[st.I_H]
     history, when, marks = ahead(b, st.INT_HEAD), ahead(b, q[st.S_WHEN]), ahead(f, q[st.S_FEEDBACK])
-    copy(history, ahead(history, 1), length - 1)
-    copy(when, ahead(when, 1), length - 1)
-    copy(marks, ahead(marks, 1), length - 1)
+    move(history, ahead(history, 1), length - 1)
+    move(when, ahead(when, 1), length - 1)
+    move(marks, ahead(marks, 1), length - 1)
     history[length - 1] = item
     when[length - 1] = b[st.STEP]
     marks[length - 1] = feedback

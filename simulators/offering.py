@@ -15,8 +15,8 @@ import numpy as np
 
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
-from recworld.simulators.arithmetic import inner
-from recworld.simulators.lanes import ahead, copy, dot, logits, screened, sigmoids
+from recworld.simulators.arithmetic import inner, sigmoids
+from recworld.simulators.lanes import ahead, copy, dot, logits, screened
 
 MAX_SCORE = np.float32(50.0)
 """Bound of the click logit in an observation."""
@@ -204,7 +204,9 @@ def retrieve(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, si: Any, sf: Any) -
 def offer(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, key: Any, si: Any, sf: Any) -> None:
     """Choose the candidates of the coming step; `key` is the episode's."""
     items, want, kind = q[st.I_ITEMS], q[st.I_C], q[st.I_CANDIDATES]
-    out, found = ahead(b, q[st.S_CANDIDATES]), 0
+    out = ahead(b, q[st.S_CANDIDATES])
+    found: Any = 0
+    item: Any
     if kind == 0:
         found = draw_random(w, b, q, rnd.child_key(key, b[st.STEP]), si)
     elif kind == 1:
@@ -236,7 +238,9 @@ def observe(x: Any, f: Any, b: Any, p: Any, q: Any, oi: Any, of: Any, om: Any, s
     now, u = np.float32(b[st.STEP]) * each, np.int64(b[st.USER])
     oi[0], of[0] = u, now
     offered = ahead(b, q[st.S_CANDIDATES])
-    copy(ahead(oi, 1), ahead(b, st.INT_HEAD), length + want)  # the candidates follow the history, here and there
+    copy(
+        ahead(oi, 1), ahead(b, st.INT_HEAD), length + want
+    )  # the candidates follow the history, here and there
     copy(ahead(of, 1), ahead(f, q[st.S_FEEDBACK]), length)
     when, age = ahead(b, q[st.S_WHEN]), ahead(of, 1 + length)
     for h in range(length):

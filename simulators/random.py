@@ -1,10 +1,10 @@
 """Counter-based randomness for compiled code: every draw is a pure function of its coordinates.
 
-A stream is never stored. Keys are mixed from (seed, stream, episode, step) by the output function of SplitMix64 (Steele, Lea,
-Flood 2014, "Fast splittable pseudorandom number generators"). A draw adds odd multiples of the purpose and of the slot or
-item to a key and takes the folded product of wyrand (Wang Yi, wyhash, 2019; passes BigCrush and PractRand): one
-multiplication, where a step needs some seventy draws. So a user's episodes do not depend on how many users run beside them, and two policies
-meet the same luck wherever they show the same item to the same user in the same step.
+A stream is never stored. Keys are mixed from (seed, stream, episode, step) by the output function of SplitMix64 (Steele,
+Lea, Flood 2014, "Fast splittable pseudorandom number generators"). A draw adds odd multiples of the purpose and of the slot
+or item to a key and takes the folded product of wyrand (Wang Yi, wyhash, 2019; passes BigCrush and PractRand): one
+multiplication, where a step needs some seventy draws. So a user's episodes do not depend on how many users run beside them,
+and two policies meet the same luck wherever they show the same item to the same user in the same step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit, uint64
 
-from recworld.simulators.lanes import folded_product
+from recworld.simulators.arithmetic import folded_product
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 PURPOSE = np.uint64(0xD1342543DE82EF95)

@@ -128,9 +128,9 @@ class Tables(NamedTuple):
                 switches[place] = start
                 place += 1
                 target, array, widths = blob[start : start + size], getattr(self, name), blocks.get(name)
-                if name in apart:
+                if widths is not None and name in apart:
                     # Attraction is looked up far oftener: its rows lie side by side, behind those of rating.
-                    rating = size // sum(map(padded, widths)) * padded(widths[0])
+                    rating = size // sum(padded(width) for width in widths) * padded(widths[0])
                     switches[apart[name]] = start + rating
                     _fill(target[:rating], array[..., : widths[0]], widths[:1])
                     _fill(target[rating:], array[..., widths[0] :], widths[1:])
@@ -283,3 +283,10 @@ class Happened(NamedTuple):
 
     ints: Array  # (N, 4 + 3 K) int32
     floats: Array  # (N, 4 + K) float32
+
+
+class Restarted(NamedTuple):
+    """Fresh arrays about rows whose episode ended and whose next one began; empty where nothing restarts."""
+
+    last: Seen  # last observations of the episodes that ended, zero in other rows
+    after: Happened  # what happened, with those rows as they stand at the start

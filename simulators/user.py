@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from recworld.errors import InputError
 from recworld.simulators import compiled, prepare
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
-from recworld.simulators.state import Array, Happened, Layout, Seen, aligned_zeros
+from recworld.simulators.state import Array, Happened, Layout, Restarted, Seen, aligned_zeros
 from recworld.simulators.tables import ResponseTables
 from recworld.simulators.world import World
 
@@ -59,6 +60,7 @@ class UserSimulator:
         weights: reward of a click and of a normalised rating.
         score_by_reward: let the recommender's estimate be the expected reward instead of the click logit.
         fold_in: step size of the recommender's estimate within an episode.
+        threads: that share the rows of a step; the results are the same.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class UserSimulator:
         weights: tuple[float, float] = (1.0, 0.0),
         score_by_reward: bool = False,
         fold_in: float = 0.1,
+        threads: int = 1,
     ) -> None:
         self.world, self.num_users = world, num_users
         self.layout = Layout(
@@ -102,6 +105,20 @@ class UserSimulator:
         self._keys = np.zeros((num_users, 3), np.uint64)
         self.int_rows[:, st.PINNED] = -1
         self._machine = self._new_machine()
+        # Threads share all but scratch space: a row is read and written by the thread alone that has it.
+        self._others = [self._new_machine() for _ in range(min(threads, num_users) - 1)]
+        self._pool: ThreadPoolExecutor | None = None
+        h, c, k = history_length, num_candidates, slate_size
+        widths_ = (
+            1 + h + c,
+            1 + 2 * h + c + self.layout.agent,
+            c,
+            st.R_INT_HEAD + 3 * k,
+            st.R_FLOAT_HEAD + k,
+        )
+        self._shapes = [(num_users, width) for width in widths_]
+        ints, floats, mask = (np.empty((0, 0), kind) for kind in (np.int32, np.float32, np.int8))
+        self._nothing = Restarted(Seen(ints, floats, mask), Happened(ints, floats))
 
     def _new_machine(self) -> Machine:
         """Return what compiled code is told of this simulator, with scratch space of its own."""
@@ -150,7 +167,7 @@ class UserSimulator:
         compiled.observe_rows(self._machine.addresses, *seen)
         return seen
 
-    def step(self, action: Array, restart: bool = False) -> tuple[Seen, Happened, Seen, int]:
+    def step(self, action: Array, restart: bool = False) -> tuple[Seen, Happened, Restarted, int]:
         """Show slates of candidate positions, (N, K) int64; rows that are over stay idle.
 
         Args:
@@ -158,20 +175,26 @@ class UserSimulator:
             restart: let a row whose episode ends start its next one at once.
 
         Returns:
-            observations, what happened, the last observations of rows that were restarted (other rows are zero; empty
-            arrays without `restart`), all fresh; and the number of rows whose episode ended now.
+            observations, what happened, and what is to be said of rows that were restarted (empty arrays without
+            `restart`), all fresh; and the number of rows whose episode ended now.
         """
-        n, k = self.num_users, self.layout.slate
-        seen = self.new_seen()
+        seen, happened = self.new_seen(), self._new_happened()
+        again = self._nothing
         if restart:
             last = Seen(*(np.zeros(array.shape, array.dtype) for array in seen))
-        else:
-            last = Seen(*(np.empty((0, 0), array.dtype) for array in seen))
-        happened = Happened(
-            np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
+            again = Restarted(last, self._new_happened())
+        ended = compiled.step_rows(
+            self._machine.addresses,
+            action,
+            *seen,
+            *happened,
+            restart,
+            *again.last,
+            *again.after,
+            0,
+            self.num_users,
         )
-        ended = compiled.step_rows(self._machine.addresses, action, *seen, *happened, restart, *last, 0, n)
-        return seen, happened, last, ended
+        return seen, happened, again, ended
 
     def answered(self, action: Array, click: Array, rating: Array, gone: Array) -> tuple[Seen, Happened]:
         """Show slates to users who answer elsewhere (another truth, a log), and take their answers over.
@@ -188,22 +211,17 @@ class UserSimulator:
         Returns:
             the next observations, and what happened.
         """
-        n, k = self.num_users, self.layout.slate
-        seen = self.new_seen()
-        happened = Happened(
-            np.empty((n, st.R_INT_HEAD + 3 * k), np.int32), np.empty((n, st.R_FLOAT_HEAD + k), np.float32)
-        )
+        seen, happened = self.new_seen(), self._new_happened()
         compiled.answered_rows(self._machine.addresses, action, click, rating, gone, *seen, *happened)
         return seen, happened
 
     def new_seen(self) -> Seen:
         """Return fresh, unfilled observation arrays."""
-        n, h, c = self.num_users, self.layout.history, self.layout.candidates
-        return Seen(
-            np.empty((n, 1 + h + c), np.int32),
-            np.empty((n, 1 + 2 * h + c + self.layout.agent), np.float32),
-            np.empty((n, c), np.int8),
-        )
+        ints, floats, mask = self._shapes[:3]
+        return Seen(np.empty(ints, np.int32), np.empty(floats, np.float32), np.empty(mask, np.int8))
+
+    def _new_happened(self) -> Happened:
+        return Happened(np.empty(self._shapes[3], np.int32), np.empty(self._shapes[4], np.float32))
 
     def true_scores(self) -> Array:
         """Return the true expected immediate reward of each candidate in the first position. Shape (N, C), float32."""

@@ -11,7 +11,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
+from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
@@ -376,3 +376,21 @@ def test_rollout_is_deterministic_through_gym_make():
         return out
 
     assert play() == play()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 64])
+def test_threads_change_nothing(threads):
+    arguments = {"slate_size": 3, "num_candidates": 20, "horizon": 5}
+    envs = [RecVectorEnv(37, **arguments), RecVectorEnv(37, threads=threads, **arguments)]
+    for env in envs:
+        env.reset(seed=3)
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        action = rng.integers(0, 20, (37, 3))
+        one, other = (env.step(action) for env in envs)
+        assert data_equivalence(one, other, exact=True)
+
+
+def test_a_wrong_number_of_threads_is_said():
+    with pytest.raises(InputError, match="threads must be a whole number"):
+        RecVectorEnv(4, threads=0)
