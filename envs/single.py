@@ -45,6 +45,10 @@ class RecEnv(gym.Env[Observation, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; see `RecVectorEnv.reset` (``stream`` and ``user`` are single numbers)."""
         super().reset(seed=seed)
+        if seed is None and not options and (begun := self.vector.next_episode()) is not None:
+            seen, nothing = begun
+            views = self.vector.views
+            return views.first_observation(seen), views.first_info(nothing.ints[0], nothing.floats[0])
         observation, info = self.vector.reset(seed=seed, options=options)
         return _first(observation), _first(info)
 

@@ -23,7 +23,7 @@ from recworld.errors import InputError
 from recworld.settings import validate
 from recworld.simulators import state as st
 from recworld.simulators.dynamics import DynamicsSettings
-from recworld.simulators.state import Happened
+from recworld.simulators.state import Happened, Seen
 from recworld.simulators.user import UserSimulator
 from recworld.simulators.world import World
 from recworld.storage import content_hash
@@ -154,6 +154,15 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         self.action_space = batch_space(self.single_action_space, n)
         self.members = members
         self._rows = np.arange(n)
+        # Views of what changes, made once: with one user, making them costs as much as a step.
+        ints, floats = self.simulator.int_rows, self.simulator.float_rows
+        self._done, self._user, self._episode = ints[:, st.DONE], ints[:, st.USER], ints[:, st.EPISODE]
+        self._satisfaction = floats[:, st.SATISFACTION]
+        k = self.slate_size
+        self._nothing = Happened(
+            np.zeros((n, st.R_INT_HEAD + 3 * k), np.int32), np.zeros((n, st.R_FLOAT_HEAD + k), np.float32)
+        )
+        self._nothing.ints[:, st.R_INT_HEAD : st.R_INT_HEAD + k] = self.world.num_items
         self._seed: int | None = None
         self._first_seed = seed
         self._started = False
@@ -233,6 +242,15 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         self._last = (observation, info)
         return observation, info
 
+    def next_episode(self) -> tuple[Seen, Happened] | None:
+        """Start the next episode of all streams, as `reset` without arguments does; None where there was no first one."""
+        if not self._started or self.render_mode is not None:
+            return None
+        self._episode += 1
+        seen = self.simulator.new_seen()
+        self.simulator.begin(self._rows, seen)
+        return seen, self._at_start()
+
     def step(self, actions: Array) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
         """Show each user a slate.
 
@@ -258,7 +276,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         if ended and again:
             over = terminated | truncated
             final = {
-                "final_obs": self.views.observation(restarted.last),
+                "final_obs": self.views.observation(restarted.last, np.flatnonzero(over)),
                 "_final_obs": over,
                 "final_info": info,
                 "_final_info": over,
@@ -275,12 +293,8 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
 
     def _at_start(self) -> Happened:
         """Return what is said of users to whom nothing was shown yet."""
-        n, k = self.num_envs, self.slate_size
-        ints = np.zeros((n, st.R_INT_HEAD + 3 * k), np.int32)
-        floats = np.zeros((n, st.R_FLOAT_HEAD + k), np.float32)
-        ints[:, st.R_INT_HEAD : st.R_INT_HEAD + k] = self.world.num_items
-        ints[:, st.R_USER] = self.simulator.int_rows[:, st.USER]
-        floats[:, st.R_SATISFACTION] = self.simulator.float_rows[:, st.SATISFACTION]
+        ints, floats = self._nothing.ints.copy(), self._nothing.floats.copy()
+        ints[:, st.R_USER], floats[:, st.R_SATISFACTION] = self._user, self._satisfaction
         return Happened(ints, floats)
 
     def check_action(self, actions: Array) -> Array:
@@ -303,7 +317,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             raise InputError(
                 f"Actions must have shape (num_envs, slate_size) = ({n}, {k}). Got {array.shape} instead."
             )
-        if self.autoreset_mode is AutoresetMode.DISABLED and self.simulator.int_rows[:, st.DONE].all():
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._done.all():
             raise InputError("Every user's episode is over: call reset before the next step.")
         return np.ascontiguousarray(array, np.int64)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,36 @@ import numpy.typing as npt
 
 from recworld.envs.tables import EnvTables
 from recworld.simulators import state as st
+from recworld.simulators.compiled import gather_rows
 from recworld.simulators.state import Happened, Layout, Seen
 
 Array = npt.NDArray[Any]
 Observation = dict[str, Array]
+
+
+def gathered(table: Array, numbers: Array, rows: Array | None = None) -> Array:
+    """Return rows of a table by their numbers, (N, C, D); zeros but for `rows`, where these are given.
+
+    Args:
+        table: (I, D) float32.
+        numbers: (N, C) int32.
+        rows: numbers of the rows n that are wanted, int64.
+    """
+    shape = (*numbers.shape, table.shape[1])
+    out = np.empty(shape, np.float32) if rows is None else untouched_zeros(shape)
+    gather_rows(table, numbers, np.arange(len(numbers)) if rows is None else rows, out)
+    return out
+
+
+def untouched_zeros(shape: tuple[int, ...]) -> Array:
+    """Return float32 zeros of which few will be written: pages of memory that nobody touches cost nothing."""
+    size = 4 * math.prod(shape)
+    if size < 1 << 20:
+        return np.zeros(shape, np.float32)
+    pages = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(pages, np.float32).reshape(shape)
 
 
 class Views:
@@ -34,16 +62,19 @@ class Views:
         self._item, self._click = slice(head, head + k), slice(head + k, head + 2 * k)
         self._has_rating, self._rating = slice(head + 2 * k, None), slice(st.R_FLOAT_HEAD, None)
 
-    def observation(self, seen: Seen) -> Observation:
-        """Return the observation of all users, each array with N rows."""
+    def observation(self, seen: Seen, rows: Array | None = None) -> Observation:
+        """Return the observation of all users, each array with N rows.
+
+        Args:
+            seen: what the step wrote.
+            rows: the rows that say something; text vectors of others are zero. All by default.
+        """
         ints, floats, mask = seen
         user, history, items = ints[:, self._user], ints[:, self._history], ints[:, self._items]
         if self._vectors is not None:
-            user = np.take(self._vectors[0], user[:, 0], axis=0)
-            history, items = (
-                np.take(self._vectors[1], history, axis=0),
-                np.take(self._vectors[1], items, axis=0),
-            )
+            users, vectors = self._vectors
+            user = gathered(users, user, rows)[:, 0]
+            history, items = gathered(vectors, history, rows), gathered(vectors, items, rows)
         return {
             "action_mask": mask,
             "candidate_score": floats[:, self._score],
