@@ -183,7 +183,16 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
             )  # fmt: skip
         return version
 
-    return begin_rows, observe_rows, step_rows, true_rows, answered_rows
+    @compiled
+    def gather_rows(table: Any, numbers: Any, rows: Any, out: Any) -> int:
+        """Write rows `numbers[n]` of a table (float32) to `out[n]`, for the n in `rows`."""
+        width, start, target, places = table.shape[1], pointer(table), pointer(out), numbers.shape[1]
+        for n in rows:
+            for c in range(places):
+                copy(ahead(target, (n * places + c) * width), ahead(start, numbers[n, c] * width), width)
+        return version
+
+    return begin_rows, observe_rows, step_rows, true_rows, answered_rows, gather_rows
 
 
-begin_rows, observe_rows, step_rows, true_rows, answered_rows = _entry_points(_source_hash())
+begin_rows, observe_rows, step_rows, true_rows, answered_rows, gather_rows = _entry_points(_source_hash())

@@ -155,9 +155,9 @@ def _fill(target: Array, array: Array, widths: tuple[int, ...] | None) -> None:
 
 
 def aligned_zeros(size: int, dtype: npt.DTypeLike) -> Array:
-    """Return zeros of 32 bits, (size,), that start at a multiple of `ALIGNMENT` words in memory."""
-    whole = np.zeros(size + ALIGNMENT, dtype)
-    start = -(whole.ctypes.data // 4) % ALIGNMENT
+    """Return zeros of 32 bits, (size,), that start at a multiple of `ALIGNMENT` words in memory and share no line of it."""
+    whole = np.zeros(size + 3 * ALIGNMENT, dtype)
+    start = -(whole.ctypes.data // 4) % ALIGNMENT + ALIGNMENT
     return whole[start : start + size]
 
 

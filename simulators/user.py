@@ -125,7 +125,7 @@ class UserSimulator:
         ints, floats, doubles = self.layout.scratch
         arrays = (
             self._x, self._w, self._floats, self._ints, self._keys, self._p, self._q,
-            np.zeros(ints, np.int32), np.zeros(floats, np.float32), np.zeros(doubles, np.float64),
+            aligned_zeros(ints, np.int32), aligned_zeros(floats, np.float32), aligned_zeros(2 * doubles, np.float32),
         )  # fmt: skip
         return Machine(arrays, np.asarray([array.ctypes.data for array in arrays], np.int64))
 
@@ -183,18 +183,19 @@ class UserSimulator:
         if restart:
             last = Seen(*(np.zeros(array.shape, array.dtype) for array in seen))
             again = Restarted(last, self._new_happened())
-        ended = compiled.step_rows(
-            self._machine.addresses,
-            action,
-            *seen,
-            *happened,
-            restart,
-            *again.last,
-            *again.after,
-            0,
-            self.num_users,
-        )
-        return seen, happened, again, ended
+        arrays = (action, *seen, *happened, restart, *again.last, *again.after)
+        if not self._others:
+            ended = compiled.step_rows(self._machine.addresses, *arrays, 0, self.num_users)
+            return seen, happened, again, ended
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(len(self._others))
+        bounds = [self.num_users * part // (len(self._others) + 1) for part in range(len(self._others) + 2)]
+        waiting = [
+            self._pool.submit(compiled.step_rows, machine.addresses, *arrays, bounds[part], bounds[part + 1])
+            for part, machine in enumerate(self._others)
+        ]
+        ended = compiled.step_rows(self._machine.addresses, *arrays, bounds[-2], bounds[-1])
+        return seen, happened, again, ended + sum(one.result() for one in waiting)
 
     def answered(self, action: Array, click: Array, rating: Array, gone: Array) -> tuple[Seen, Happened]:
         """Show slates to users who answer elsewhere (another truth, a log), and take their answers over.
