@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
@@ -61,3 +63,15 @@ def say(text: str) -> None:
     """Print one line of progress on stderr, unless RECWORLD_QUIET is set."""
     if not quiet():
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def announced(text: str, after: float = 2.0) -> Iterator[None]:
+    """Say `text` where what is done inside takes longer than `after` seconds."""
+    timer = threading.Timer(after, say, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

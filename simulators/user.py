@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recworld.errors import InputError
+from recworld.progress import announced
 from recworld.simulators import compiled, prepare
 from recworld.simulators import random as rnd
 from recworld.simulators import state as st
@@ -62,6 +63,9 @@ class UserSimulator:
         fold_in: step size of the recommender's estimate within an episode.
         threads: that share the rows of a step; the results are the same.
     """
+
+    is_compiled = False
+    """Whether this process has begun an episode, and so has waited for the compiler, or for its work on disk."""
 
     def __init__(
         self,
@@ -159,7 +163,12 @@ class UserSimulator:
 
     def begin(self, rows: Array, seen: Seen) -> None:
         """Start the episodes of the given rows (int64) and write their first observations into `seen`."""
-        compiled.begin_rows(self._machine.addresses, rows, *seen)
+        if UserSimulator.is_compiled:
+            compiled.begin_rows(self._machine.addresses, rows, *seen)
+            return
+        with announced("Compiling the users' step: some ten seconds, once on a machine; later processes find it on disk"):
+            compiled.begin_rows(self._machine.addresses, rows, *seen)
+        UserSimulator.is_compiled = True
 
     def observe(self) -> Seen:
         """Return fresh observations of all rows as they stand."""

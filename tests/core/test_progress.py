@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recworld.progress import bar, say, track
+from recworld.progress import announced, bar, say, track
 
 
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +30,14 @@ def test_whole_lines_without_a_terminal(
     assert text.splitlines()[-1] == "done"
     assert text.splitlines()[-2].startswith("counting: 100%")
     assert "text/s" in text
+
+
+def test_a_long_wait_is_announced_and_a_short_one_is_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECWORLD_QUIET", "0")
+    with announced("short", after=5.0):
+        pass
+    with announced("long", after=0.05):
+        time.sleep(0.5)
+    assert capsys.readouterr().err == "long\n"
