@@ -59,7 +59,7 @@ class RecEnv(gym.Env[Observation, Any]):
             InputError: before `reset`, after the end of an episode, or an action of a wrong shape or dtype.
         """
         given, vector = np.asarray(action), self.vector
-        batch = given.reshape(1, *given.shape) if given.ndim else given.reshape(1, 1)
+        batch = given[None] if given.ndim else given.reshape(1, 1)
         if vector.render_mode is not None or not vector.is_compiled_reward:
             observation, reward, terminated, truncated, info = vector.step(batch)
             return (

@@ -317,7 +317,7 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
             raise InputError(
                 f"Actions must have shape (num_envs, slate_size) = ({n}, {k}). Got {array.shape} instead."
             )
-        if self.autoreset_mode is AutoresetMode.DISABLED and self._done.all():
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._done[0] and self._done.all():
             raise InputError("Every user's episode is over: call reset before the next step.")
         return np.ascontiguousarray(array, np.int64)
 
