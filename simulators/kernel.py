@@ -308,7 +308,7 @@ def accept(
 ) -> None:
     """As `respond`, for answers that were given elsewhere: history, consumed items and the recommender's estimate move on.
 
-    `click` (K,), `value` (K,) ratings and `gone` are the answers; clicks on empty slots do not count.
+    `click` (K,) 0 or 1, `value` (K,) ratings and `gone` are the answers; clicks on empty slots do not count.
     """
     k_size, reward = q[st.I_K], 0.0
     items, values = ahead(ri, st.R_INT_HEAD), ahead(rf, st.R_FLOAT_HEAD)
@@ -316,7 +316,7 @@ def accept(
     for k in range(k_size):
         item = np.int64(items[k])
         values[k] = _NONE
-        if click[k] and item < q[st.I_ITEMS]:
+        if click[k] != 0 and item < q[st.I_ITEMS]:
             feedback = _ONE
             items[k_size + k] = 1
             if q[st.I_SCALE] != 0:

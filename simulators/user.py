@@ -222,7 +222,7 @@ class UserSimulator:
             the next observations, and what happened.
         """
         seen, happened = self.new_seen(), self._new_happened()
-        compiled.answered_rows(self._machine.addresses, action, click, rating, gone, *seen, *happened)
+        compiled.answered_rows(self._machine.addresses, action, click.view(np.int8), rating, gone, *seen, *happened)
         return seen, happened
 
     def new_seen(self) -> Seen:

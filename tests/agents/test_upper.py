@@ -29,11 +29,13 @@ def bored() -> Any:
     )
 
 
-def returns(agent_class: Any, world: Any, users: str = "train", **options: Any) -> float:
+def returns(agent_class: Any, world: Any, users: str = "train", episodes: int = 4, **options: Any) -> float:
     env = episode_env(world, OPTIONS, users=users)
     chosen = world.users(users)
     agent = agent_class(env, **options)
-    return float(np.mean([play(agent, env, chosen, seed=3, episode=e).returns().mean() for e in range(4)]))
+    return float(
+        np.mean([play(agent, env, chosen, seed=3, episode=e).returns().mean() for e in range(episodes)])
+    )
 
 
 def test_a_planner_without_costs_is_the_short_term_oracle(bored: Any) -> None:
@@ -46,7 +48,9 @@ def test_what_is_known_is_worth_something() -> None:
     world = replace(
         world, dynamics=world.dynamics.model_copy(update={"boredom": 8.0, "boredom_memory": 0.95})
     )
-    greedy, informed, oracle = (returns(a, world) for a in (GreedyAgent, InformedGreedy, ShortTermOracle))
+    greedy, informed, oracle = (
+        returns(a, world, episodes=16) for a in (GreedyAgent, InformedGreedy, ShortTermOracle)
+    )
     assert greedy < informed < oracle
 
 

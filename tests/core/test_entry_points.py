@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -40,6 +39,7 @@ assert env.observation_space.contains(observation)
 total = 0
 for _ in range(3):
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    if terminated or truncated: env.reset()
 assert env.spec.max_episode_steps is None
 vector = gymnasium.make_vec("recworld:recworld/Slate-v0", num_envs=3, vectorization_mode="vector_entry_point")
 observation, info = vector.reset(seed=0)
@@ -49,11 +49,9 @@ print([name for name in ("torch", "transformers", "stable_baselines3") if name i
 
 
 def test_gymnasium_makes_it_offline_in_a_clean_process(tmp_path: Path) -> None:
-    start = time.perf_counter()
     done = run("-W", "error", "-c", GYM, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]", "stepping needs neither torch nor a language model"
-    assert time.perf_counter() - start < 30  # compiling included; under 5 s with a warm compile cache
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
