@@ -166,7 +166,9 @@ class UserSimulator:
         if UserSimulator.is_compiled:
             compiled.begin_rows(self._machine.addresses, rows, *seen)
             return
-        with announced("Compiling the users' step: some ten seconds, once on a machine; later processes find it on disk"):
+        with announced(
+            "Compiling the users' step: some ten seconds, once on a machine; later processes find it on disk"
+        ):
             compiled.begin_rows(self._machine.addresses, rows, *seen)
         UserSimulator.is_compiled = True
 
@@ -222,7 +224,9 @@ class UserSimulator:
             the next observations, and what happened.
         """
         seen, happened = self.new_seen(), self._new_happened()
-        compiled.answered_rows(self._machine.addresses, action, click.view(np.int8), rating, gone, *seen, *happened)
+        compiled.answered_rows(
+            self._machine.addresses, action, click.view(np.int8), rating, gone, *seen, *happened
+        )
         return seen, happened
 
     def new_seen(self) -> Seen:
