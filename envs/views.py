@@ -54,7 +54,10 @@ class Views:
 
     def __init__(self, layout: Layout, tables: EnvTables, form: str) -> None:
         h, c, k = layout.history, layout.candidates, layout.slate
-        self._vectors = (tables.user_vector, tables.item_vector) if form == "features" else None
+        both = (tables.user_vector, tables.item_vector)
+        self._vectors = (
+            tuple(np.ascontiguousarray(each, np.float32) for each in both) if form == "features" else None
+        )
         self._user, self._history, self._items = slice(0, 1), slice(1, 1 + h), slice(1 + h, 1 + h + c)
         self._step, self._feedback, self._age = slice(0, 1), slice(1, 1 + h), slice(1 + h, 1 + 2 * h)
         self._score, self._estimate = slice(1 + 2 * h, 1 + 2 * h + c), slice(1 + 2 * h + c, None)

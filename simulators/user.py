@@ -194,7 +194,8 @@ class UserSimulator:
         if restart:
             last = Seen(*(np.zeros(array.shape, array.dtype) for array in seen))
             again = Restarted(last, self._new_happened())
-        arrays = (action, *seen, *happened, restart, *again.last, *again.after)
+        # Compiled code goes through an action by its address.
+        arrays = (np.ascontiguousarray(action), *seen, *happened, restart, *again.last, *again.after)
         if not self._others:
             ended = compiled.step_rows(self._machine.addresses, *arrays, 0, self.num_users)
             return seen, happened, again, ended
@@ -224,9 +225,13 @@ class UserSimulator:
             the next observations, and what happened.
         """
         seen, happened = self.new_seen(), self._new_happened()
-        compiled.answered_rows(
-            self._machine.addresses, action, click.view(np.int8), rating, gone, *seen, *happened
+        given = (
+            np.ascontiguousarray(action),
+            np.ascontiguousarray(click, np.int8),
+            np.ascontiguousarray(rating, np.float32),
+            gone,
         )
+        compiled.answered_rows(self._machine.addresses, *given, *seen, *happened)
         return seen, happened
 
     def new_seen(self) -> Seen:

@@ -394,3 +394,15 @@ def test_threads_change_nothing(threads):
 def test_a_wrong_number_of_threads_is_said():
     with pytest.raises(InputError, match="threads must be a whole number"):
         RecVectorEnv(4, threads=0)
+
+
+def test_the_layout_of_an_action_does_not_matter():
+    env, other = (RecVectorEnv(5, slate_size=3, num_candidates=20) for _ in range(2))
+    env.reset(seed=0)
+    other.reset(seed=0)
+    action = np.random.default_rng(0).permuted(np.tile(np.arange(20), (5, 1)), axis=1)[:, ::5][:, :3]
+    assert not action.flags.c_contiguous
+    one = env.step(np.asfortranarray(action.astype(np.int32)))
+    assert data_equivalence(one, other.step(np.ascontiguousarray(action)), exact=True)
+    again = env.simulator.step(action)[1]
+    np.testing.assert_array_equal(again.ints, other.simulator.step(np.ascontiguousarray(action))[1].ints)
