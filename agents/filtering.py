@@ -118,8 +118,7 @@ class Filtering(InformedGreedy):
         last_steps: float = 3.0,
     ) -> None:
         super().__init__(env, seed)
-        self.boredom_cost, self.crowd_cost, self.slate_cost = boredom_cost, crowd_cost, slate_cost
-        self.last_steps = max(float(last_steps), 1e-6)
+        self.weigh(boredom_cost, crowd_cost, slate_cost, last_steps)
         self._dynamics = env.world.dynamics
         self._no_click = float(prepare_parameters(env.world, (1.0, 0.0), 0.0)[st.P_NO_CLICK])
         self._mean, self._usual, self._missed, self._unsure = self._expected()

@@ -105,13 +105,17 @@ class Planner(ShortTermOracle):
         last_steps: float = 3.0,
     ) -> None:
         super().__init__(env, seed)
-        self.boredom_cost, self.crowd_cost, self.slate_cost = boredom_cost, crowd_cost, slate_cost
-        self.last_steps = max(float(last_steps), 1e-6)
+        self.weigh(boredom_cost, crowd_cost, slate_cost, last_steps)
         self._horizon, self._scale = int(env.horizon), float(env.world.dynamics.boredom_scale)
         text = np.asarray(env.world.boredom_vector, np.float32)
         self._text = np.concatenate(
             [text, np.zeros((1, text.shape[1]), np.float32)]
         )  # (I+1, D), padding last
+
+    def weigh(self, boredom_cost: float, crowd_cost: float, slate_cost: float, last_steps: float) -> None:
+        """Set the costs of the index."""
+        self.boredom_cost, self.crowd_cost, self.slate_cost = boredom_cost, crowd_cost, slate_cost
+        self.last_steps = max(float(last_steps), 1e-6)
 
     def boredom(self, items: npt.NDArray[Any]) -> FloatArray:
         """Return how boring each item is to the user of its row now, b_i in [0, 1), (N, C)."""

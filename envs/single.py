@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from recworld.envs.vector import RecVectorEnv
 from recworld.errors import InputError
 from recworld.simulators import state as st
+from recworld.simulators.state import Happened
 
 Observation = dict[str, npt.NDArray[Any]]
 
@@ -48,7 +49,7 @@ class RecEnv(gym.Env[Observation, Any]):
         if seed is None and not options and (begun := self.vector.next_episode()) is not None:
             seen, nothing = begun
             views = self.vector.views
-            return views.first_observation(seen), views.first_info(nothing.ints[0], nothing.floats[0])
+            return views.first_observation(seen), views.info(Happened(nothing.ints[0], nothing.floats[0]))
         observation, info = self.vector.reset(seed=seed, options=options)
         return _first(observation), _first(info)
 
@@ -77,7 +78,7 @@ class RecEnv(gym.Env[Observation, Any]):
             float(floats[st.R_REWARD]),
             bool(ints[st.R_TERMINATED]),
             bool(ints[st.R_TRUNCATED]),
-            views.first_info(ints, floats),
+            views.info(Happened(ints, floats)),
         )
 
     def render(self) -> str | None:

@@ -58,12 +58,17 @@ class Views:
         self._vectors = (
             tuple(np.ascontiguousarray(each, np.float32) for each in both) if form == "features" else None
         )
-        self._user, self._history, self._items = slice(0, 1), slice(1, 1 + h), slice(1 + h, 1 + h + c)
-        self._step, self._feedback, self._age = slice(0, 1), slice(1, 1 + h), slice(1 + h, 1 + 2 * h)
-        self._score, self._estimate = slice(1 + 2 * h, 1 + 2 * h + c), slice(1 + 2 * h + c, None)
+        # Cuts of the last axis, made once: with one user, making them costs as much as taking them.
+        self._user, self._history, self._items = np.s_[..., :1], np.s_[..., 1 : 1 + h], np.s_[..., 1 + h :]
+        self._step, self._feedback, self._age = (
+            np.s_[..., :1],
+            np.s_[..., 1 : 1 + h],
+            np.s_[..., 1 + h : 1 + 2 * h],
+        )
+        self._score, self._estimate = np.s_[..., 1 + 2 * h : 1 + 2 * h + c], np.s_[..., 1 + 2 * h + c :]
         head = st.R_INT_HEAD
-        self._item, self._click = slice(head, head + k), slice(head + k, head + 2 * k)
-        self._has_rating, self._rating = slice(head + 2 * k, None), slice(st.R_FLOAT_HEAD, None)
+        self._item, self._click = np.s_[..., head : head + k], np.s_[..., head + k : head + 2 * k]
+        self._has_rating, self._rating = np.s_[..., head + 2 * k :], np.s_[..., st.R_FLOAT_HEAD :]
 
     def observation(self, seen: Seen, rows: Array | None = None) -> Observation:
         """Return the observation of all users, each array with N rows.
@@ -72,68 +77,51 @@ class Views:
             seen: what the step wrote.
             rows: the rows that say something; text vectors of others are zero. All by default.
         """
-        ints, floats, mask = seen
-        user, history, items = ints[:, self._user], ints[:, self._history], ints[:, self._items]
+        named = self._named(seen)
         if self._vectors is not None:
-            users, vectors = self._vectors
-            user = gathered(users, user, rows)[:, 0]
-            history, items = gathered(vectors, history, rows), gathered(vectors, items, rows)
-        return {
-            "action_mask": mask,
-            "candidate_score": floats[:, self._score],
-            "candidates": items,
-            "history": history,
-            "history_age": floats[:, self._age],
-            "history_feedback": floats[:, self._feedback],
-            "step": floats[:, self._step],
-            "user": user,
-            "user_estimate": floats[:, self._estimate],
-        }
-
-    def info(self, happened: Happened) -> dict[str, Any]:
-        """Return what happened to all users, each array with N rows."""
-        ints, floats = happened
-        return {
-            "item": ints[:, self._item],
-            "click": ints[:, self._click],
-            "rating": floats[:, self._rating],
-            "has_rating": ints[:, self._has_rating],
-            "user": ints[:, st.R_USER],
-            "satisfaction": floats[:, st.R_SATISFACTION],
-            "boredom": floats[:, st.R_BOREDOM],
-            "taste_shift": floats[:, st.R_SHIFT],
-            "invalid": ints[:, st.R_INVALID],
-        }
+            users, items = self._vectors
+            named["user"] = gathered(users, named["user"], rows)[:, 0]
+            for name in ("history", "candidates"):
+                named[name] = gathered(items, named[name], rows)
+        return named
 
     def first_observation(self, seen: Seen) -> Observation:
         """Return the observation of the first user, without the N axis."""
-        ints, floats, mask = seen.ints[0], seen.floats[0], seen.mask[0]
-        user, history, items = ints[self._user], ints[self._history], ints[self._items]
+        named = self._named(Seen(seen.ints[0], seen.floats[0], seen.mask[0]))
         if self._vectors is not None:
-            users, vectors = self._vectors
-            user, history, items = users[user[0]].copy(), vectors[history], vectors[items]
+            users, items = self._vectors
+            named["user"] = users[named["user"][0]].copy()
+            for name in ("history", "candidates"):
+                named[name] = items[named[name]]
+        return named
+
+    def _named(self, seen: Seen) -> Observation:
+        """Return the views of rows, (N, ...), or of one row, by name; the text vectors are still numbers."""
+        ints, floats, mask = seen
         return {
             "action_mask": mask,
             "candidate_score": floats[self._score],
-            "candidates": items,
-            "history": history,
+            "candidates": ints[self._items],
+            "history": ints[self._history],
             "history_age": floats[self._age],
             "history_feedback": floats[self._feedback],
             "step": floats[self._step],
-            "user": user,
+            "user": ints[self._user],
             "user_estimate": floats[self._estimate],
         }
 
-    def first_info(self, ints: Array, floats: Array) -> dict[str, Any]:
-        """Return what happened to one user, from rows of `Happened`."""
+    def info(self, happened: Happened) -> dict[str, Any]:
+        """Return what happened to all users, each array with N rows; or to one, given its rows."""
+        ints, floats = happened
+        of_ints, of_floats = ints.T, floats.T  # a column of all users, or a number of one
         return {
             "item": ints[self._item],
             "click": ints[self._click],
             "rating": floats[self._rating],
             "has_rating": ints[self._has_rating],
-            "user": ints[st.R_USER],
-            "satisfaction": floats[st.R_SATISFACTION],
-            "boredom": floats[st.R_BOREDOM],
-            "taste_shift": floats[st.R_SHIFT],
-            "invalid": ints[st.R_INVALID],
+            "user": of_ints[st.R_USER],
+            "satisfaction": of_floats[st.R_SATISFACTION],
+            "boredom": of_floats[st.R_BOREDOM],
+            "taste_shift": of_floats[st.R_SHIFT],
+            "invalid": of_ints[st.R_INVALID],
         }

@@ -85,10 +85,7 @@ def screened(
             many = kind[0] is VECTOR
             limit, least, most = items, low, high
             if many:
-                least, most = splat(builder, low), splat(builder, high)
-                none = ir.Constant(words, ir.Undefined)
-                first = builder.insert_element(none, items, ir.Constant(WORD, 0))
-                limit = builder.shuffle_vector(first, none, ir.Constant(words, [0] * LANES))
+                limit, least, most = (splat(builder, each) for each in (items, low, high))
             ends = [
                 builder.bitcast(builder.gep(start, [place]), part.as_pointer())
                 for start, part in ((scores, kind[0]), (rows, kind[1]), (out, kind[0]), (mask, kind[2]))
@@ -127,8 +124,8 @@ def store(builder: Any, value: Any, pointer: Any) -> None:
 
 
 def splat(builder: Any, value: Any) -> Any:
-    """Return a vector with `value` in every lane."""
-    none = ir.Constant(VECTOR, ir.Undefined)
+    """Return a vector with `value`, of any kind, in every lane."""
+    none = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     first = builder.insert_element(none, value, ir.Constant(WORD, 0))
     return builder.shuffle_vector(first, none, ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES))
 
@@ -333,7 +330,7 @@ def dots(context: Any, out: Any, a: Any, table: Any, stride: Any, width: Any, ro
 
         out[c] = <a, table[stride * rows[c] :]>,  width floats each, c = 0 .. count - 1
 
-    `count` is rounded up to a multiple of eight: `rows` must hold valid row numbers, and `out` room, up to there.
+    `rows` must hold valid row numbers up to the next multiple of four after `count`, `out` room up to that of eight.
     """
     return types.void(FLOATS, FLOATS, FLOATS, I64, I64, WORDS, I64), _dots_code
 

@@ -1,7 +1,7 @@
 """Do the 95 % intervals of the calibration cover the truth? Logs drawn from `wellspecified` with varied true dynamics.
 
-    python benchmarks/coverage.py --logs 200 --output coverage.jsonl    # resumable; prints the table
-    python benchmarks/coverage.py --logs 0 --output coverage.jsonl                   # the table of what is there
+    python benchmarks/calibration_coverage.py --logs 200 --output coverage.jsonl    # resumable; prints the table
+    python benchmarks/calibration_coverage.py --logs 0 --output coverage.jsonl                   # the table of what is there
 
 Each log has a catalogue, users, logging policy and true effects of its own; the effects are drawn uniformly around the
 preset `strong` (`RANGES`). Coverage is of the intervals before the verdict, so that nothing is left out for being wrong;
