@@ -72,7 +72,7 @@ class TextVectors:
             )
         return encoder
 
-    def encode_new(self, texts: Sequence[str], role: Role = "user") -> FloatArray:
+    def encode_new(self, texts: Sequence[str], role: Role = "user", *, keep: bool = True) -> FloatArray:
         """Return the vectors of texts that describe new users (or items), (n, D) float32 unit rows.
 
         A text of the log gets the vector that it has there. The language model is loaded when a text is not
@@ -81,13 +81,15 @@ class TextVectors:
         Args:
             texts: n texts.
             role: what they describe; users and items are centred apart.
+            keep: remember what a language model made of them; false for thousands of texts that nobody will ask for again.
 
         Raises:
             InputError: the model is not the one that the vectors were made with.
         """
         if self.reduction is None:
             return np.zeros((len(clean_texts(texts)), self.width), np.float32)
-        return self.reduction.apply(self._encoder.encode(texts), role)
+        encoder = self._encoder if keep else getattr(self._encoder, "inner", self._encoder)
+        return self.reduction.apply(encoder.encode(texts), role)
 
     def save(self, folder: Path) -> None:
         """Write ``text.json`` and ``text.safetensors`` into an existing folder; no language model."""
