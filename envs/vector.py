@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import gymnasium as gym
@@ -23,6 +23,7 @@ from recworld.errors import InputError
 from recworld.settings import validate
 from recworld.simulators import state as st
 from recworld.simulators.dynamics import DynamicsSettings
+from recworld.simulators.index import IndexedSimulator
 from recworld.simulators.state import Happened, Seen
 from recworld.simulators.user import UserSimulator
 from recworld.simulators.world import World
@@ -81,8 +82,8 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         autoreset_mode: SAME_STEP, or DISABLED (rows that are over stay idle until reset with a ``reset_mask``).
         render_mode: "ansi" or None.
         threads: that share the users of a step; worth it from some hundred users on, and the same bits with any number.
-        num_candidates, slate_size, candidates, observation, reward, horizon, history_length, repeats, fold_in: see
-            `EnvSettings`.
+        num_candidates, slate_size, candidates, retrieval, observation, reward, horizon, history_length, repeats, fold_in:
+            see `EnvSettings`.
 
     Raises:
         InputError: a setting is out of range or does not fit the world.
@@ -131,14 +132,15 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             raise InputError("autoreset_mode must be SAME_STEP or DISABLED. Got NEXT_STEP instead.")
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.simulator = UserSimulator(
+        indexed = chosen.retrieval == "index"
+        kind: Any = IndexedSimulator if indexed else partial(UserSimulator, candidates=chosen.candidates)
+        self.simulator: UserSimulator = kind(
             self.world,
             n,
             slate_size=self.slate_size,
             num_candidates=self.num_candidates,
             horizon=self.horizon,
             history_length=self.history_length,
-            candidates=chosen.candidates,
             users=self.world.users(users),
             repeats=chosen.repeats,
             weights=self._reward.weights,
@@ -178,6 +180,14 @@ class RecVectorEnv(VectorEnv[Observation, Array, Array]):
         if chosen.slate_size > width:
             raise InputError(
                 f"slate_size must be at most num_candidates ({width}). Got {chosen.slate_size} instead."
+            )
+        if chosen.retrieval == "index" and chosen.candidates != "retrieved":
+            raise InputError(
+                f"retrieval 'index' is for candidates 'retrieved'. Got candidates {chosen.candidates!r} instead."
+            )
+        if chosen.retrieval == "index" and not self._reward.by_click:
+            raise InputError(
+                f"retrieval 'index' looks for clicks: it is for reward 'click'. Got {self._reward.name!r} instead."
             )
 
     @property

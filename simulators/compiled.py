@@ -30,7 +30,7 @@ USERS_AT_ONCE = 32
 
 _begin, _offer, _observe, _idle = kernel.begin, offering.offer, offering.observe, kernel.idle
 _place_slate, _respond, _true_worth = kernel.place_slate, kernel.respond, kernel.true_worth
-_accept = kernel.accept
+_accept, _choose_from = kernel.accept, offering.choose_from
 
 
 def _source_hash() -> int:
@@ -184,6 +184,20 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
         return version
 
     @compiled
+    def fill_rows(machine: Any, rows: Any, pool: Any, oi: Any, of: Any, om: Any) -> int:
+        """Choose the candidates of the users `rows` from their rows of the pool, (len(rows), P) int32, and observe anew."""
+        x, w, f, b, _, p, q, si, sf, _ = parts(machine)
+        for j in range(len(rows)):
+            n, count = rows[j], pool.shape[1]
+            fn, bn = ahead(f, n * q[st.W_FLOAT]), ahead(b, n * q[st.W_INT])
+            _choose_from(x, w, fn, bn, p, q, si, sf, ahead(pointer(pool), j * count), count)
+            _observe(
+                x, fn, bn, p, q, ahead(pointer(oi), n * oi.shape[1]), ahead(pointer(of), n * of.shape[1]),
+                ahead(pointer(om), n * om.shape[1]), sf,
+            )  # fmt: skip
+        return version
+
+    @compiled
     def gather_rows(table: Any, numbers: Any, rows: Any, out: Any) -> int:
         """Write rows `numbers[n]` of a table (float32) to `out[n]`, for the n in `rows`."""
         width, start, target, places = table.shape[1], pointer(table), pointer(out), numbers.shape[1]
@@ -192,7 +206,9 @@ def _entry_points(version: int) -> tuple[Callable[..., Any], ...]:
                 copy(ahead(target, (n * places + c) * width), ahead(start, numbers[n, c] * width), width)
         return version
 
-    return begin_rows, observe_rows, step_rows, true_rows, answered_rows, gather_rows
+    return begin_rows, observe_rows, step_rows, true_rows, answered_rows, fill_rows, gather_rows
 
 
-begin_rows, observe_rows, step_rows, true_rows, answered_rows, gather_rows = _entry_points(_source_hash())
+begin_rows, observe_rows, step_rows, true_rows, answered_rows, fill_rows, gather_rows = _entry_points(
+    _source_hash()
+)

@@ -173,31 +173,75 @@ def sift(scores: Any, chosen: Any, size: int, score: float, item: int) -> None:
 
 
 @inner
-def retrieve(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, si: Any, sf: Any) -> Any:
-    """Fill the candidates with the best items by the recommender's estimate, best first: a heap of size C."""
-    want, size, u, out = q[st.I_C], 0, np.int64(b[st.USER]), ahead(b, q[st.S_CANDIDATES])
+def empty_heap(q: Any, si: Any, sf: Any) -> None:
+    """Start a heap of the C best items, in the scratch space."""
+    scores, chosen = sf, ahead(si, q[st.S_CHOSEN])
+    for place in range(q[st.I_C]):
+        scores[place], chosen[place] = -np.inf, -1
+
+
+@inner
+def weigh(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, si: Any, sf: Any, count: int, size: int) -> Any:
+    """Put the first `count` items of the block in the scratch space into the heap; return how many items it then holds."""
     scores, chosen, block = sf, ahead(si, q[st.S_CHOSEN]), ahead(si, q[st.S_BLOCK])
     score, eta = ahead(sf, q[st.S_BLOCK_SCORE]), ahead(sf, q[st.S_BLOCK_ETA])
-    for place in range(want):
-        scores[place], chosen[place] = -np.inf, -1
-    items = q[st.I_ITEMS]
-    for first in range(0, items, st.BLOCK):
-        count = min(st.BLOCK, items - first)
-        for j in range(st.BLOCK):
-            block[j] = min(first + j, items - 1)
-        agent_scores(x, f, p, q, u, block, count, score, eta)
-        for j in range(count):
-            if score[j] > scores[0]:
-                if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, first + j):
-                    continue
-                sift(scores, chosen, want, score[j], first + j)
-                size = min(size + 1, want)
-    for place in range(want - 1, -1, -1):
+    agent_scores(x, f, p, q, np.int64(b[st.USER]), block, count, score, eta)
+    for j in range(count):
+        if score[j] > scores[0]:
+            item = np.int64(block[j])
+            if q[st.I_REPEATS] == 0 and was_consumed(w, b, q, item):
+                continue
+            sift(scores, chosen, q[st.I_C], score[j], item)
+            size = min(size + 1, q[st.I_C])
+    return size
+
+
+@inner
+def best_first(b: Any, q: Any, si: Any, sf: Any) -> None:
+    """Turn the heap into the candidates; empty entries sort last of all and are skipped, so found items stand first."""
+    scores, chosen, out = sf, ahead(si, q[st.S_CHOSEN]), ahead(b, q[st.S_CANDIDATES])
+    for place in range(q[st.I_C] - 1, -1, -1):
         if chosen[0] >= 0:
             out[place] = chosen[0]
         sift(scores, chosen, place, scores[place], chosen[place])
-    # Empty heap entries sort last of all; they were skipped, so found items stand first.
+
+
+@inner
+def retrieve(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, si: Any, sf: Any) -> Any:
+    """Fill the candidates with the best items by the recommender's estimate, best first; return how many were found."""
+    size, items, block = 0, q[st.I_ITEMS], ahead(si, q[st.S_BLOCK])
+    empty_heap(q, si, sf)
+    for first in range(0, items, st.BLOCK):
+        for j in range(st.BLOCK):
+            block[j] = min(first + j, items - 1)
+        size = weigh(x, w, f, b, p, q, si, sf, min(st.BLOCK, items - first), size)
+    best_first(b, q, si, sf)
     return size
+
+
+@inner
+def choose_from(
+    x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, si: Any, sf: Any, pool: Any, count: int
+) -> None:
+    """As `retrieve`, among `count` distinct items (negative: none); among all items, where too few are left."""
+    size, filled, items, want, block = 0, 0, q[st.I_ITEMS], q[st.I_C], ahead(si, q[st.S_BLOCK])
+    empty_heap(q, si, sf)
+    for j in range(st.BLOCK):
+        block[j] = 0
+    for c in range(count):
+        if pool[c] >= 0:
+            block[filled] = pool[c]
+            filled += 1
+        if filled == st.BLOCK or c == count - 1:
+            size = weigh(x, w, f, b, p, q, si, sf, filled, size)
+            filled = 0
+    if size < want:
+        size = retrieve(x, w, f, b, p, q, si, sf)
+    else:
+        best_first(b, q, si, sf)
+    out = ahead(b, q[st.S_CANDIDATES])
+    for c in range(size, want):
+        out[c] = items
 
 
 @inner
@@ -224,8 +268,10 @@ def offer(x: Any, w: Any, f: Any, b: Any, p: Any, q: Any, key: Any, si: Any, sf:
             gone = q[st.I_REPEATS] == 0 and was_consumed(w, b, q, item)
             out[item] = items if gone else item
         found = items
-    else:
+    elif kind == 3:
         found = retrieve(x, w, f, b, p, q, si, sf)
+    else:  # they are looked up in an index, by `choose_from`, after the step
+        found = want
     for c in range(found, want):
         out[c] = items
 

@@ -66,7 +66,7 @@ T_ITEM_ATTRACTING, T_AGENT_ITEM_ATTRACTING, NUM_I = range(66, 69)
 
 SCALE_CODE = {"click": 0, "discrete": 1, "continuous": 2}
 EXAMINATION_CODE = {"position": 0, "cascade": 1, "choice": 2}
-CANDIDATE_CODE = {"random": 0, "popular": 1, "all": 2, "retrieved": 3}
+CANDIDATE_CODE = {"random": 0, "popular": 1, "all": 2, "retrieved": 3, "indexed": 4}
 
 
 class Tables(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,11 +32,22 @@ def satisfaction_gain(info):
 
 REWARDS = ("click", "rating", {"click": 1.0, "rating": 0.5}, satisfaction_gain)
 SOURCES = ("random", "popular", "all", "retrieved")
+INDEXED = pytest.param(
+    "indexed",
+    marks=pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss is not installed"),
+)
 
 
 def slates(env, rng):
     n, c, k = env.num_envs, env.num_candidates, env.slate_size
     return np.argsort(rng.random((n, c)), axis=1)[:, :k]
+
+
+def named(source):
+    """Return the arguments for a source of candidates."""
+    return (
+        {"candidates": "retrieved", "retrieval": "index"} if source == "indexed" else {"candidates": source}
+    )
 
 
 def make(n=3, **arguments):
@@ -80,9 +91,12 @@ def test_checkers_accept_the_wished_for_vector(form):
         sb3_check_env(env)
 
 
-@pytest.mark.parametrize(("form", "source", "repeats"), itertools.product(FORMS, SOURCES, [False, True]))
+@pytest.mark.parametrize("repeats", [False, True])
+@pytest.mark.parametrize("source", [*SOURCES, INDEXED])
+@pytest.mark.parametrize("form", FORMS)
 def test_observations_stay_inside_their_space(form, source, repeats):
-    env = make(observation=form, candidates=source, repeats=repeats, reward="rating")
+    reward = "click" if source == "indexed" else "rating"
+    env = make(observation=form, repeats=repeats, reward=reward, **named(source))
     rng = np.random.default_rng(0)
     observation, _ = env.reset(seed=1)
     assert env.observation_space.contains(observation)
@@ -99,14 +113,14 @@ def test_observations_stay_inside_their_space(form, source, repeats):
 
 
 @pytest.mark.parametrize("world", [WORLD, CLICK_WORLD], ids=["ratings", "clicks"])
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", [*SOURCES, INDEXED])
 def test_vector_row_equals_single_env_across_episode_ends(world, source):
     arguments = {
         "world": world,
         "observation": "ids",
         "num_candidates": 30,
         "horizon": 5,
-        "candidates": source,
+        **named(source),
     }
     vector = RecVectorEnv(4, **arguments)
     singles = [RecEnv(**arguments) for _ in range(4)]
@@ -134,9 +148,10 @@ def test_vector_row_equals_single_env_across_episode_ends(world, source):
     assert ends > 4
 
 
+@pytest.mark.parametrize("source", ["random", INDEXED])
 @pytest.mark.parametrize("n", [1, 7, 1024])
-def test_a_user_does_not_depend_on_how_many_run_beside_it(n):
-    env, small = make(n), make(1)
+def test_a_user_does_not_depend_on_how_many_run_beside_it(n, source):
+    env, small = make(n, **named(source)), make(1, **named(source))
     batch, _ = env.reset(seed=5)
     row, _ = small.reset(seed=5)
     rng = np.random.default_rng(0)
@@ -161,8 +176,9 @@ def test_reset_with_a_seed_repeats_and_another_seed_does_not():
     assert play(1) != play(2)
 
 
-def test_state_and_restore_go_on_bit_for_bit():
-    env, other, rng = make(5), make(5), np.random.default_rng(0)
+@pytest.mark.parametrize("source", ["random", INDEXED])
+def test_state_and_restore_go_on_bit_for_bit(source):
+    env, other, rng = make(5, **named(source)), make(5, **named(source)), np.random.default_rng(0)
     env.reset(seed=9)
     actions = [slates(env, rng) for _ in range(16)]
     for action in actions[:7]:
@@ -201,8 +217,10 @@ def test_arrays_handed_out_are_never_written_again():
             np.testing.assert_array_equal(given[name], copy[name])
 
 
-def test_no_consumed_item_is_offered_again_unless_repeats():
-    env, rng = make(8, num_candidates=60, horizon=15, dynamics="static"), np.random.default_rng(0)
+@pytest.mark.parametrize("source", ["random", INDEXED])
+def test_no_consumed_item_is_offered_again_unless_repeats(source):
+    env = make(8, num_candidates=60, horizon=15, dynamics="static", **named(source))
+    rng = np.random.default_rng(0)
     observation, info = env.reset(seed=2)
     agent = WORLD.agent
     taken = [
@@ -235,8 +253,9 @@ def test_bad_slots_are_empty_counted_and_never_clicked():
     assert not info["click"][empty].any()
 
 
-def test_disabled_autoreset_never_resets_by_itself():
-    env, rng = make(6, autoreset_mode=AutoresetMode.DISABLED), np.random.default_rng(0)
+@pytest.mark.parametrize("source", ["random", INDEXED])
+def test_disabled_autoreset_never_resets_by_itself(source):
+    env, rng = make(6, autoreset_mode=AutoresetMode.DISABLED, **named(source)), np.random.default_rng(0)
     env.reset(seed=4)
     over = np.zeros(6, bool)
     while not over.all():
