@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +16,18 @@ from recworld.cli.flags import FlagReader
 from recworld.cli.main import show_help, wants_help
 from recworld.cli.settings import TrainSettings, load_settings
 from recworld.errors import InputError, did_you_mean
+from recworld.logs.redaction import redact
 from recworld.runs import RunFolder
 from recworld.settings import Settings, validate
 from recworld.simulators.prepare import assumptions
 from recworld.simulators.world import World
+
+if TYPE_CHECKING:
+    from recworld.evaluation.explaining import Explanation
+    from recworld.evaluation.text_route import Encode
+
+WIDTH = 118
+"""Columns of an explanation."""
 
 
 class RecommendSettings(Settings):
@@ -30,6 +41,8 @@ class RecommendSettings(Settings):
     """How many items; none: as many as the run was trained to show."""
     closest: int = Field(2, ge=0)
     """Consumed items named beside each recommendation, the closest by their texts."""
+    explain: bool = False
+    """Say beside each recommendation which words and which consumed items move the agent's choice and the estimate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +54,13 @@ class Recommendation:
         score: the recommender's estimate: probability of a click (click reward) or expected reward.
         closest: consumed items with the closest texts, the closest first, as (item number, normalised
             rating).
+        why: what moves it, where that was asked for.
     """
 
     item: int
     score: float
     closest: tuple[tuple[int, float], ...]
+    why: Explanation | None = None
 
 
 def recommend(words: list[str], prog: str) -> None:
@@ -69,10 +84,13 @@ def recommend(words: list[str], prog: str) -> None:
     settings = load_settings(run.settings(), str(run.path / "settings.yaml"))
     world = World.load(run.world)
     if options.text is not None:
-        world, user = _with_text(run, world, options.text), world.num_users
+        text = redact([options.text], settings.data.redact).texts[0]
+        world, user = _with_text(run, world, text), world.num_users
     else:
         user = find_user(world, str(options.user))
-    found = recommendations(run, settings, world, user, options.k or settings.env.slate_size, options.closest)
+    found = recommendations(
+        run, settings, world, user, options.k or settings.env.slate_size, options.closest, options.explain
+    )
     print(describe(world, user, found, settings.env.reward == "click"))
 
 
@@ -98,8 +116,8 @@ def _with_text(run: RunFolder, world: World, text: str) -> World:
 
 
 def recommendations(
-    run: RunFolder, settings: TrainSettings, world: World, user: int, size: int, closest: int
-) -> list[Recommendation]:
+    run: RunFolder, settings: TrainSettings, world: World, user: int, size: int, closest: int, explain: bool = False,
+) -> list[Recommendation]:  # fmt: skip
     """Return the slate that a run's agent chooses for a user from the whole catalogue, at the start of an episode.
 
     Args:
@@ -109,14 +127,17 @@ def recommendations(
         user: user number.
         size: K.
         closest: consumed items to name beside each.
+        explain: say why.
 
     Raises:
-        InputError: the run has no trained agent, or `size` is more than there are items.
+        InputError: the run has no trained agent, `size` is more than there are items, or there are no texts to explain by.
     """
     from recworld.agents import load_agent
     from recworld.envs import RecVectorEnv
 
     arguments = settings.env.arguments() | {"slate_size": size, "candidates": "all"}
+    if explain:
+        arguments |= {"observation": "features"}
     env = RecVectorEnv(1, world=world, users="all", members=(settings.env.members or [0])[:1], **arguments)
     agent = load_agent(run.trained(), env, device="cpu")
     observation, _ = env.reset(seed=settings.seed, options={"user": np.array([user])})
@@ -129,10 +150,32 @@ def recommendations(
     begin, end = world.agent.history_start[user], world.agent.history_start[user + 1]
     past, feedback = world.agent.history_item[begin:end], world.agent.history_feedback[begin:end]
     items = env.candidate_items()[0, places]
-    return [
+    found = [
         Recommendation(int(i), float(s), _closest(world, int(i), past, feedback, closest))
         for i, s in zip(items, scores, strict=True)
     ]
+    if explain:
+        from recworld.evaluation.explaining import Explainer
+
+        explainer = Explainer(env, _encoder(run), agent, settings.seed)
+        found = [dataclasses.replace(one, why=explainer.explain(user, one.item)) for one in found]
+    return found
+
+
+def _encoder(run: RunFolder) -> Encode:
+    """Return how the run's texts become vectors.
+
+    Raises:
+        InputError: they do not: its vectors know nothing of texts.
+    """
+    from recworld.encoders.vectors import TextVectors
+
+    vectors = TextVectors.load(run.text)
+    if vectors.reduction is None:
+        raise InputError(
+            f"--explain needs texts: {run.path} was trained with encoder.kind {vectors.settings.kind}."
+        )
+    return partial(vectors.encode_new, keep=False)
 
 
 def _closest(
@@ -156,15 +199,35 @@ def describe(world: World, user: int, found: list[Recommendation], by_click: boo
         if one.closest:
             near = "; ".join(f"{_item(world, i)}{_rated(world, value)}" for i, value in one.closest)
             lines.append(f"{'':17}close to {near}")
+        if one.why is not None:
+            for line in one.why.text().splitlines():
+                lines += textwrap.wrap(f"    {line}", WIDTH, subsequent_indent=" " * 30)
     meaning = "estimated probability of a click when noticed" if by_click else "estimated reward when noticed"
     lines.append(
         f"(score: the recommender's {meaning}; the order, out of the whole catalogue, is the trained agent's)"
     )
+    if any(one.why is not None for one in found):
+        lines += textwrap.wrap(_how_explained(found, by_click), WIDTH)
     share, rate = assumptions(world)
     if rate is not None:
         assumed = f"a random item is clicked with probability {rate:g}, {share:.0%} of popularity attracts"
         lines.append(f"(assumed, not learnt: {assumed})")
     return "\n".join(lines)
+
+
+def _how_explained(found: list[Recommendation], by_click: bool) -> str:
+    unit = "logits of a click" if by_click else "expected reward"
+    why = next(one.why for one in found if one.why is not None)
+    agent = "agent: what the trained agent chooses by, in standard deviations of it over the candidates it looks at; "
+    if why.place is None:
+        agent = (
+            "this agent says nothing about single items, so the recommender's estimate alone is explained; "
+        )
+    return (
+        f"(explained by leaving out: {agent}estimate: the recommender's, in {unit}. An effect is the score less the score "
+        "without the word or item: not what causes it, nor what people would do; words that say the same stand in for each "
+        f"other. Consumed items: taste folded in again without each, which retells the estimate with R2 {why.fold_fit:.2f})"
+    )
 
 
 def _item(world: World, item: int) -> str:

@@ -12,8 +12,6 @@ from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
 
 USER_TABLES = ("taste", "user_rating_bias", "user_attraction_bias", "user_shift", "user_scale", "user_sigma")
-STRENGTHS = tuple(10.0 ** np.arange(-2, 5))
-"""Ridge penalties tried; each column of the tables takes the one with the smallest leave-one-out error."""
 
 
 def with_stranger(world: World, vector: FloatArray, text: str) -> World:
@@ -45,7 +43,7 @@ def with_stranger(world: World, vector: FloatArray, text: str) -> World:
 
 
 def _extended(tables: ResponseTables, known: FloatArray, vector: FloatArray) -> ResponseTables:
-    from sklearn.linear_model import RidgeCV
+    from recworld.evaluation.text_route import ridge
 
     arrays: dict[str, Any] = tables.arrays()
     for name in USER_TABLES:
@@ -54,8 +52,8 @@ def _extended(tables: ResponseTables, known: FloatArray, vector: FloatArray) -> 
             new = rows[:, :1]
         else:
             columns = np.moveaxis(rows, 1, 0).reshape(rows.shape[1], -1)  # (U, M * width)
-            model = RidgeCV(alphas=STRENGTHS, alpha_per_target=True).fit(known, columns)
-            new = np.asarray(model.predict(vector[None]), np.float32).reshape(len(rows), 1, -1)
+            slope, level = ridge(known, columns.astype(np.float64))
+            new = np.asarray(vector @ slope + level, np.float32).reshape(len(rows), 1, -1)
         if name in ("user_scale", "user_sigma"):
             new = np.clip(new, rows.min(), rows.max())
         whole = np.concatenate([rows, new], axis=1).astype(np.float32)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from recworld.evaluation.comparing import evaluate_policy as evaluate_policy
     from recworld.evaluation.comparing import split_members as split_members
     from recworld.evaluation.curves import PeriodicEvaluation as PeriodicEvaluation
+    from recworld.evaluation.explaining import Explainer as Explainer
+    from recworld.evaluation.explaining import Explanation as Explanation
+    from recworld.evaluation.explaining import explain as explain
     from recworld.evaluation.fidelity import fidelity_report as fidelity_report
     from recworld.evaluation.fidelity_result import FidelityReport as FidelityReport
     from recworld.evaluation.intervals import Interval as Interval
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 _HOME = {
     "EvaluationResult": "results",
+    "Explainer": "explaining",
+    "Explanation": "explaining",
     "FidelityReport": "fidelity_result",
     "Interval": "intervals",
     "Leaderboard": "leaderboard",
@@ -42,6 +47,7 @@ _HOME = {
     "episode_metrics": "metrics",
     "evaluate_policies": "comparing",
     "evaluate_policy": "comparing",
+    "explain": "explaining",
     "fidelity_report": "fidelity",
     "ranking_agreement": "ranking",
     "split_members": "comparing",

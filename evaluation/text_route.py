@@ -1,0 +1,244 @@
+"""From a text to a score: what the recommender's estimate would be, had a user or an item another text.
+
+The factors of a world's agent side are fitted with text as side information: around a linear function of the text vector
+where little else is known, away from it where the log says more. That function is read off the tables again, by ridge
+regression, together with how fast the log takes over from the text:
+
+    row(text') = row + share * (T(text') - T(text)),      share = n0 / (n0 + n)
+
+T: the regression; n: early interactions; n0: rows that the text is worth, estimated from how far the fitted rows stand away
+from T as n grows (a row shrunken towards T stands tau^2 n / (n + n0) from it in mean square). With n = 0 text is all there
+is. A text changed after the fit, and the log left as it is: this is what a new fit would make of it, to first order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from recworld.encoders.reduction import Role
+from recworld.errors import InputError
+from recworld.logs.log import FloatArray
+from recworld.simulators.prepare import prepare_tables
+
+if TYPE_CHECKING:
+    from recworld.simulators.world import World
+
+Floats = npt.NDArray[np.float64]
+Encode = Callable[[Sequence[str], Role], FloatArray]
+"""``encode(texts, role) -> (n, D)``: unit text vectors, as `TextVectors.encode_new` gives them."""
+
+STRENGTHS = tuple(10.0 ** np.arange(-2, 5))
+"""Ridge penalties tried; each column takes the one with the smallest leave-one-out error."""
+ROWS_TRIED = 10.0 ** np.arange(-1, 4.01, 0.25)
+"""Values of n0 tried."""
+FULL_SAY = 20.0
+"""Interactions from which on a member counts in full in the regression, as in the fit of the attraction model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The recommender's score of user rows and item rows: a click logit, or the expected reward where ratings count.
+
+    Rows hold F factors, then the rating bias, then the attraction bias.
+
+    Attributes:
+        rating_width: Fr.
+        weights: reward of a click and of a normalised rating.
+        middle, half: of the rating scale.
+        by_click: whether the score is the click logit.
+        rates: whether the scale has ratings.
+    """
+
+    rating_width: int
+    weights: tuple[float, float]
+    middle: float
+    half: float
+    by_click: bool
+    rates: bool
+
+    def scores(self, user: Floats, item: Floats) -> Floats:
+        """Return scores, (n, m), of n user rows (n, F + 2) and m item rows (m, F + 2)."""
+        fr = self.rating_width
+        logit = user[:, fr:-2] @ item[:, fr:-2].T + user[:, -1:] + item[:, -1]
+        if self.by_click:
+            return np.asarray(logit)
+        worth = self.weights[0] + self.weights[1] * (self._worth(user, item) if self.rates else 1.0)
+        return np.asarray(expit(logit) * worth)
+
+    def _worth(self, user: Floats, item: Floats) -> Floats:
+        fr = self.rating_width
+        eta = user[:, :fr] @ item[:, :fr].T + user[:, -2:-1] + item[:, -2]
+        return np.asarray(np.clip((eta - self.middle) / self.half, -1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the estimate, and what its texts say of it.
+
+    Attributes:
+        own: (n, F + 2) rows as they stand.
+        told: (n, F + 2) what the texts alone say, T.
+        share: (n, F + 2) how much of the text's word is left, 1 where nothing else is known.
+        slope: (D, F + 2) of T.
+        level: (F + 2,) T of a text that tells nothing.
+    """
+
+    own: Floats
+    told: Floats
+    share: Floats
+    slope: Floats
+    level: Floats
+
+    def of(self, vectors: npt.NDArray[Any]) -> Floats:
+        """Return the rows that texts alone make one expect, (n, F + 2), for vectors (n, D)."""
+        return np.asarray(np.asarray(vectors, np.float64) @ self.slope + self.level)
+
+    def moved(self, number: int | npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Floats:
+        """Return the rows of members that have other texts, (n, F + 2).
+
+        Args:
+            number: of one member for all vectors, or of one for each.
+            vectors: (n, D) of the new texts.
+        """
+        return np.asarray(self.own[number] + self.share[number] * (self.of(vectors) - self.told[number]))
+
+    def as_new(self) -> Side:
+        """Return the side as if nobody had met its members: their texts alone speak."""
+        return replace(self, own=self.told, share=np.ones_like(self.share))
+
+
+@dataclass(frozen=True)
+class TextRoute:
+    """The recommender's estimate as a function of texts.
+
+    Attributes:
+        estimate: from rows to scores.
+        user: the users' side.
+        item: the items' side.
+    """
+
+    estimate: Estimate
+    user: Side
+    item: Side
+
+    @classmethod
+    def of(cls, world: World, weights: tuple[float, float] = (1.0, 0.0)) -> TextRoute:
+        """Read the route off a world.
+
+        Args:
+            world: with text vectors.
+            weights: of clicks and of normalised ratings in the reward that the estimate aims at.
+
+        Raises:
+            InputError: the world's text vectors are all zero.
+        """
+        if not world.item_vector.any() and not world.user_vector.any():
+            raise InputError(
+                f"World {world.name!r} has no text vectors: nothing leads from a text to a score."
+            )
+        seer = world.agent.response
+        tables = prepare_tables(world, np.arange(world.num_users, dtype=np.int32))
+        user = _rows(tables.agent_taste, tables.agent_user_rating, tables.agent_user_attraction)
+        item = _rows(tables.agent_item, tables.agent_item_rating, tables.agent_item_attraction)
+        low, high = world.scale.low, world.scale.high
+        estimate = Estimate(
+            seer.rating_width, weights, (low + high) / 2, (high - low) / 2 or 1.0, weights[1] == 0.0,
+            world.scale.kind != "click",
+        )  # fmt: skip
+        met = np.diff(world.agent.history_start).astype(np.float64)
+        groups = column_groups(user.shape[1], seer.rating_width)
+        return cls(
+            estimate,
+            _side(world.user_vector, user, met, item, groups),
+            _side(world.item_vector, item, world.agent.popularity.astype(np.float64), user, groups),
+        )
+
+    def cold(self) -> TextRoute:
+        """Return the route as it would be for a catalogue nobody has rated: texts alone speak of the items."""
+        return replace(self, item=self.item.as_new())
+
+    def scores(
+        self, users: npt.NDArray[Any], vectors: npt.NDArray[Any], item: int | npt.NDArray[Any]
+    ) -> Floats:
+        """Return the scores, (n, m), that users give items of other texts.
+
+        Args:
+            users: (n,) user numbers.
+            vectors: (m, D) of the texts.
+            item: the item that has each text, one number or (m,).
+        """
+        return self.estimate.scores(self.user.own[users], self.item.moved(item, vectors))
+
+
+def column_groups(width: int, rating_width: int) -> Floats:
+    """Return the group of each column: 0 rating factors, 1 attraction factors, 2 rating bias, 3 attraction bias."""
+    group = np.ones(width)
+    group[:rating_width], group[-2], group[-1] = 0, 2, 3
+    return group
+
+
+def ridge(vectors: npt.NDArray[Any], rows: Floats, weight: Floats | None = None) -> tuple[Floats, Floats]:
+    """Return slope (D, P) and level (P,) of a ridge regression of rows (n, P) on vectors (n, D), a penalty per column."""
+    from sklearn.linear_model import RidgeCV
+
+    model = RidgeCV(alphas=STRENGTHS, alpha_per_target=True)
+    model.fit(np.asarray(vectors, np.float64), rows, sample_weight=weight)
+    return np.asarray(model.coef_).T, np.asarray(model.intercept_)
+
+
+def _rows(factors: FloatArray, rating: FloatArray, attraction: FloatArray) -> Floats:
+    return np.concatenate([factors, rating[:, None], attraction[:, None]], 1).astype(np.float64)
+
+
+def _side(vectors: FloatArray, own: Floats, count: Floats, other: Floats, groups: Floats) -> Side:
+    """Return a side.
+
+    Args:
+        vectors: (n, D).
+        own: (n, F + 2).
+        count: (n,) early interactions.
+        other: (m, F + 2) rows of the other side: they say how much a gap in the factors matters.
+        groups: (F + 2,) of `column_groups`.
+    """
+    met = count > 0
+    if met.sum() < 2:
+        met = np.ones(len(own), np.bool_)
+    slope, level = ridge(vectors[met], own[met], np.minimum(np.maximum(count[met], 1.0), FULL_SAY))
+    told = vectors.astype(np.float64) @ slope + level
+    share = np.ones_like(own)
+    for group in np.unique(groups):
+        columns = groups == group
+        gap = own[met][:, columns] - told[met][:, columns]
+        metric = np.atleast_2d(np.cov(other[:, columns].T)) if group < 2 else np.eye(int(columns.sum()))
+        size = np.einsum("nf,fg,ng->n", gap, metric, gap)
+        share[:, columns] = (1 / (1 + count / rows_of_text(count[met], size)))[:, None]
+    return Side(own, told, share, slope, level)
+
+
+def rows_of_text(count: Floats, size: Floats, bins: int = 12) -> float:
+    """Return n0 at which mean squared gaps follow tau^2 n / (n + n0) best; the largest tried where there are no gaps.
+
+    Args:
+        count: (n,) rows of each member; those without are not read.
+        size: (n,) its squared gap to what its text says.
+        bins: of equal mass, over whose means the curve is laid.
+    """
+    size, count = size[count > 0], count[count > 0]
+    if len(count) == 0:
+        return float(ROWS_TRIED[-1])
+    order = np.array_split(np.argsort(count, kind="stable"), min(bins, len(count)))
+    n = np.array([count[part].mean() for part in order])
+    gap = np.array([size[part].mean() for part in order])
+    best, chosen = np.inf, float(ROWS_TRIED[-1])
+    for rows in ROWS_TRIED[::-1]:
+        curve = n / (n + rows)
+        error = float(((gap - curve * (curve @ gap) / (curve @ curve)) ** 2).sum())
+        if error < best - 1e-12:
+            best, chosen = error, float(rows)
+    return chosen
