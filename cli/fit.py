@@ -42,7 +42,7 @@ def fit(words: list[str], prog: str) -> None:
         _refuse(settings.min_fidelity, report, output)
 
     def fill(folder: Path) -> None:
-        prepared.world.save(folder)
+        prepared.world.save(folder, user_text=settings.data.user_text == "keep")
         prepared.vectors.save(folder)
         if report is None:
             write_json(folder / "report.json", {"fit": prepared.world.report})

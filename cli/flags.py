@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 
 from recworld.errors import InputError, did_you_mean
-from recworld.settings import Settings
+from recworld.settings import Settings, Verbatim
 
 Path = tuple[str, ...]
 
@@ -44,6 +44,13 @@ def _parts(kind: Any) -> set[Any]:
     if origin is typing.Annotated:
         return _parts(typing.get_args(kind)[0])
     return {origin or kind}
+
+
+def _verbatim(kind: Any) -> bool:
+    """Tell whether the texts of a list are taken as they are: a pattern may hold a comma."""
+    if isinstance(kind, Verbatim):
+        return True
+    return any(_verbatim(part) for part in (*typing.get_args(kind), *getattr(kind, "__metadata__", ())))
 
 
 class FlagReader:
@@ -106,6 +113,9 @@ class FlagReader:
             flag, has_value, value = token.partition("=")
             path, negated = self._find_switch(flag)
             taken = [value] if has_value else self._take(path, rest)
+            if taken and _verbatim(self.kinds[path]):
+                # Given twice, the flag adds: no pattern is lost.
+                taken = [*_got(values, path), *taken]
             _put(
                 values,
                 path,
@@ -163,6 +173,8 @@ class FlagReader:
             return None
         if dict in parts and all("=" in word for word in taken):
             return dict(word.split("=", 1) for word in taken)
+        if _verbatim(self.kinds[path]):
+            return taken
         if parts & {list, tuple, set} and not (len(taken) == 1 and str in parts):
             return [word for text in taken for word in text.split(",") if word]
         return taken[0]
@@ -182,6 +194,14 @@ def _is_flag(token: str) -> bool:
 
 def _flag(path: Path) -> str:
     return "--" + ".".join(path).replace("_", "-")
+
+
+def _got(values: dict[str, Any], path: Path) -> list[str]:
+    """Return the values that a flag given before has left at a path."""
+    found: Any = values
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found or []
 
 
 def _put(values: dict[str, Any], path: Path, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ def _started(settings: TrainSettings) -> tuple[RunFolder, TrainSettings, World]:
     settings = fitting[0]
 
     def fill(path: Path) -> None:
-        for name, part in (("world", prepared.world), ("text", prepared.vectors)):
-            write_folder(path / name, part.save)  # with sums of its own, which loading checks
+        save_world = partial(prepared.world.save, user_text=settings.data.user_text == "keep")
+        for name, save in (("world", save_world), ("text", prepared.vectors.save)):
+            write_folder(path / name, save)  # with sums of its own, which loading checks
 
     stem = f"{Path(settings.dataset).stem}-{short_name(settings.algo)}"
     run = RunFolder.create(settings.model_dump(mode="json"), fill, folder, stem)

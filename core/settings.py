@@ -13,6 +13,13 @@ from recworld.errors import InputError, did_you_mean
 S = TypeVar("S", bound="Settings")
 
 
+class Verbatim:
+    """Mark of a text, as ``list[Annotated[str, VERBATIM]]``, that a flag takes as it is: a comma divides nothing."""
+
+
+VERBATIM = Verbatim()
+
+
 class Settings(pydantic.BaseModel):
     """Frozen pydantic model that refuses unknown names, values out of range, NaN and infinity."""
 

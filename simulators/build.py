@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from recworld.errors import InputError
+from recworld.errors import InputError, UnavailableError
 from recworld.logs.log import Exposures, FloatArray, InteractionLog
 from recworld.logs.splits import check_log, split_early_late, split_users
 from recworld.progress import say
@@ -29,7 +30,7 @@ from recworld.simulators.rating import RatingFit
 from recworld.simulators.rating_settings import RatingSettings
 from recworld.simulators.tables import AgentTables, ResponseTables
 from recworld.simulators.world import World
-from recworld.storage import cache_root, cached_folder, content_hash
+from recworld.storage import cache_root, cached_folder, content_hash, write_folder
 
 FIT_FORMAT = 12
 """Raised whenever a fit gives other numbers for the same input, so that old cache entries are not taken."""
@@ -122,7 +123,8 @@ def cached_world(
     """Return `build_world` of the same arguments, from the cache where it was built before.
 
     The entry's name is a hash of the log's content, the vectors, the settings, the seed and `FIT_FORMAT`. The
-    dynamics are not part of the fit, so changing them costs nothing.
+    dynamics are not part of the fit, so changing them costs nothing. The entry holds no text of a user: the world
+    returned has those of the log.
 
     Raises:
         InputError: as in `build_world`.
@@ -136,8 +138,12 @@ def cached_world(
         say(f"Fitting a world to {log.name}: {len(log)} interactions, {settings.members} members.")
         build_world(log, user_vector, item_vector, settings, dynamics, seed, name).save(folder)
 
-    world = World.load(cached_folder(cache_root() / "worlds" / key, fill))
-    return replace(world, dynamics=dynamics, name=log.name if name is None else name)
+    entry = cached_folder(cache_root() / "worlds" / key, fill)
+    world = World.load(entry)
+    if any(world.user_text):  # written by a version that kept them
+        with contextlib.suppress(UnavailableError):
+            write_folder(entry, world.save)
+    return replace(world, dynamics=dynamics, name=log.name if name is None else name, user_text=log.user_text)
 
 
 def fit_response(

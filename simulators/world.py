@@ -43,7 +43,8 @@ class World:
         dynamics: how users change.
         splits: user numbers by "train", "validation", "test".
         user_keys, item_keys: identifiers of the log.
-        user_text, item_text: the texts, for rendering.
+        user_text, item_text: the texts, for rendering; those of users are "" in a world that was read from a folder,
+            unless it was saved with them.
         attraction_known: whether the attraction was learnt from what was shown (or is a truth), so that its base rate and
             the items' popularity need no assumption.
         click_rating_correlation: correlation of the errors of click and rating that exposures told, and that the tables are
@@ -166,8 +167,14 @@ class World:
             out |= {f"shown.{k}": v for k, v in slate_arrays(self.shown).items()}
         return out
 
-    def save(self, folder: Path) -> None:
-        """Write ``world.safetensors`` and ``world.json`` into an existing folder."""
+    def save(self, folder: Path, user_text: bool = False) -> None:
+        """Write ``world.safetensors`` and ``world.json`` into an existing folder.
+
+        Args:
+            folder: where they go.
+            user_text: whether the texts of users go with them. Nothing but words on a screen needs them; they are not
+                hashed either, since the hash of "24 year old man" is found by hashing what people are called.
+        """
         write_arrays(folder / "world.safetensors", self._arrays())
         meta = {
             "format": FORMAT,
@@ -182,7 +189,7 @@ class World:
             "rating_width": {"truth": self.truth.rating_width, "agent": self.agent.response.rating_width},
             "user_keys": list(self.user_keys),
             "item_keys": list(self.item_keys),
-            "user_text": list(self.user_text),
+            "user_text": list(self.user_text) if user_text else None,
             "item_text": list(self.item_text),
             "attraction_known": self.attraction_known,
             "click_rating_correlation": self.click_rating_correlation,
@@ -229,7 +236,7 @@ class World:
                 splits={k.removeprefix("split."): v for k, v in arrays.items() if k.startswith("split.")},
                 user_keys=tuple(meta["user_keys"]),
                 item_keys=tuple(meta["item_keys"]),
-                user_text=tuple(meta["user_text"]),
+                user_text=_texts(meta["user_text"], len(meta["user_keys"])),
                 item_text=tuple(meta["item_text"]),
                 attraction_known=meta["attraction_known"],
                 shown=_shown(arrays),
@@ -262,6 +269,10 @@ def _check_arrays(folder: Path, arrays: dict[str, Any]) -> None:
         array = arrays.get(name)
         if array is not None and len(array) and not 0 <= array.min() <= array.max() < limit:
             raise CorruptError(f"{folder} is not a whole world: {name} must lie in 0..{limit - 1}.")
+
+
+def _texts(stored: list[str] | None, number: int) -> tuple[str, ...]:
+    return ("",) * number if stored is None else tuple(stored)
 
 
 def _shown(arrays: dict[str, Any]) -> SlateTable | None:

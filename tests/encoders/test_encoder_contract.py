@@ -193,3 +193,14 @@ def test_public_names_resolve() -> None:
     assert CachedEncoder.__name__ in dir(recworld.encoders)
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = recworld.encoders.nothing_here
+
+
+def test_tfidf_keeps_no_word_and_gives_the_vectors_of_the_words(corpus: list[str]) -> None:
+    encoder = TfidfEncoder.fit(corpus)
+    meta, arrays = encoder.state()
+    assert not {word.lower() for text in corpus for word in text.split()} & set(meta["words"])
+    words = sorted({word for text in corpus for word in re.findall(r"\b\w+\b", text.lower())})
+    earlier = TfidfEncoder.from_state({"words": words}, arrays)  # as folders of earlier versions have it
+    assert earlier.state()[0] == {"words": words, "hashed": False}
+    assert earlier.fingerprint == TfidfEncoder.from_state(*earlier.state()).fingerprint
+    np.testing.assert_array_equal(earlier.encode(corpus), encoder.encode(corpus))

@@ -16,6 +16,7 @@ from recworld.simulators.build import WorldSettings, build_world, cached_world
 from recworld.simulators.dynamics import DynamicsSettings, dynamics_preset
 from recworld.simulators.rating_settings import RatingSettings
 from recworld.simulators.world import World
+from recworld.storage import check_folder, write_folder
 
 STARS = RatingScale("discrete", (1.0, 2.0, 3.0, 4.0, 5.0), 1.0, 5.0)
 RATING = RatingSettings(
@@ -227,3 +228,42 @@ def test_vectors_that_do_not_fit_are_refused():
     user[3, 0] = np.nan
     with pytest.raises(InputError, match="must be finite"):
         build_world(log, user, item, QUICK, DYNAMICS, 0)
+
+
+def test_worlds_on_disk_hold_no_text_of_a_user_unless_asked_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECWORLD_CACHE", str(tmp_path / "cache"))
+    log = make_log()
+    log = dataclasses.replace(log, user_text=tuple(f"Xylomarker {k}" for k in range(20)))
+    fresh = cached_world(log, *vectors(log), QUICK, DYNAMICS, 0)
+    cached = cached_world(log, *vectors(log), QUICK, DYNAMICS, 0)
+    assert fresh.user_text == cached.user_text == log.user_text, "the process that has the log has its texts"
+    (tmp_path / "world").mkdir()
+    cached.save(tmp_path / "world")
+    assert not holding("Xylomarker", tmp_path)
+    again = World.load(tmp_path / "world")
+    assert again.user_text == ("",) * 20
+    assert (again.item_text, again.user_keys) == (log.item_text, cached.user_keys)
+    assert again.fingerprint == cached.fingerprint
+    (tmp_path / "kept").mkdir()
+    cached.save(tmp_path / "kept", user_text=True)
+    assert World.load(tmp_path / "kept").user_text == log.user_text
+
+
+def test_a_cache_entry_of_an_earlier_version_loses_its_texts(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECWORLD_CACHE", str(tmp_path))
+    log = make_log()
+    log = dataclasses.replace(log, user_text=tuple(f"Xylomarker {k}" for k in range(20)))
+    fresh = cached_world(log, *vectors(log), QUICK, DYNAMICS, 0)
+    (entry,) = (tmp_path / "worlds").iterdir()
+    write_folder(entry, lambda folder: fresh.save(folder, user_text=True))
+    assert holding("Xylomarker", tmp_path)
+    again = cached_world(log, *vectors(log), QUICK, DYNAMICS, 0)
+    assert again.fingerprint == fresh.fingerprint
+    assert not holding("Xylomarker", tmp_path)
+    check_folder(entry)
+
+
+def holding(word, folder):
+    """Return the files below a folder that hold a word, or whose names do."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if word.encode() in path.read_bytes() or word in path.name]
