@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from recworld.encoders.weights import WEIGHTS, ModelFolder
 from recworld.errors import InputError, RecworldError, UnavailableError
 from recworld.storage import read_json
+
+TorchBackend = Literal["torch", "torch-int8", "half"]
 
 ACTIVATIONS = ("GELU", "Identity", "ReLU", "Tanh")
 ON_DISK: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -19,7 +21,10 @@ ON_DISK: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A transformer, its tokenizer and the dense layers after pooling, on a torch device, in float32."""
+    """A transformer, its tokenizer and the dense layers after pooling, on a torch device.
+
+    The dense layers are float32, and the transformer too, unless the backend is torch-int8 or half.
+    """
 
     transformer: Any
     tokenizer: Any
@@ -27,18 +32,22 @@ class LoadedModel:
     device: Any
 
 
-def load_model(folder: ModelFolder, device_name: str) -> LoadedModel:
+def load_model(folder: ModelFolder, device_name: str, backend: TorchBackend = "torch") -> LoadedModel:
     """Load what `folder` describes.
 
     Raises:
-        InputError: the folder cannot be loaded, or there is no such device.
+        InputError: the folder cannot be loaded, there is no such device, or the backend does not compute on it.
         CorruptError: the default weights are not those that were published.
-        UnavailableError: the device cannot hold the model.
+        UnavailableError: the device cannot hold the model, or has no 8-bit products.
     """
     import torch
 
     folder.check()
-    device = _device(device_name)
+    device = _device("cpu" if backend == "torch-int8" and device_name == "auto" else device_name)
+    if backend == "torch-int8" and device.type != "cpu":
+        raise InputError(
+            f"encoder.device must be auto or cpu with encoder.backend torch-int8. Got {device_name!r}."
+        )
     # The random start of heads that the file lacks, and that nobody uses, must not move the global stream.
     with _silence(), torch.random.fork_rng(devices=[]):
         try:
@@ -50,7 +59,17 @@ def load_model(folder: ModelFolder, device_name: str) -> LoadedModel:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"encoder.model: {folder.path} cannot be loaded: {reason}") from error
     try:
-        transformer = transformer.float().eval().to(device)
+        if getattr(transformer, "pooler", None) is not None:  # a head for whole sentences that no pooling here reads
+            transformer.pooler = torch.nn.Identity()
+        transformer = transformer.float().eval()
+        if backend != "torch":
+            from recworld.encoders.precision import halve, quantize_linears
+
+            if backend == "half":
+                transformer = halve(transformer, device)
+            else:
+                quantize_linears(transformer)
+        transformer = transformer.to(device)
         return LoadedModel(transformer, tokenizer, tuple(layer.to(device) for layer in dense), device)
     except RuntimeError as error:
         reason = str(error)[:160]
