@@ -59,7 +59,7 @@ def prepare(settings: WorldSource, check: Callable[[InteractionLog], None] = lam
     check_log(log)
     check(log)
     with stage(f"Text vectors: {settings.encoder.kind}"):
-        vectors = encode_log(log, settings.encoder)
+        vectors = encode_log(log, settings.encoder, settings.world.early_share)
     with stage(f"World: {settings.world.members} members fitted to the log"):
         world = cached_world(
             log, vectors.user, vectors.item, settings.world, settings.dynamics.settings(), seed

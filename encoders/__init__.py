@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recworld.encoders.ids import IdEncoder as IdEncoder
     from recworld.encoders.reduction import Reduction as Reduction
     from recworld.encoders.settings import EncoderSettings as EncoderSettings
+    from recworld.encoders.stream import encode_stream as encode_stream
     from recworld.encoders.tfidf import TfidfEncoder as TfidfEncoder
     from recworld.encoders.vectors import TextVectors as TextVectors
     from recworld.encoders.vectors import encode_log as encode_log
@@ -33,6 +34,7 @@ _HOMES = {
     "TfidfEncoder": "tfidf",
     "VectorCache": "cache",
     "encode_log": "vectors",
+    "encode_stream": "stream",
 }
 
 __all__ = sorted(_HOMES)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from recworld.encoders.base import Encoder, clean_texts
+from recworld.encoders.given import beside, given_fingerprint, read_given
+from recworld.encoders.noise import noise_key, noisy
+from recworld.encoders.profiles import say_missing, user_texts
 from recworld.encoders.reduction import Reduction, Role
 from recworld.encoders.settings import EncoderSettings
 from recworld.errors import CorruptError, InputError
@@ -39,9 +43,11 @@ class TextVectors:
         user: (U, D) float32 unit rows; zero for an empty text.
         item: (I, D) float32 unit rows; zero for an empty text.
         settings: how they were made.
-        reduction: from the encoder's width to D; None for id vectors, which have width D from the start.
+        reduction: from the width of the encoder, and of given vectors beside it, to D; None for id vectors, which have
+            width D from the start.
         encoder_fingerprint: of the encoder they were made with.
         tfidf: what rebuilds a TF-IDF encoder (JSON-ready part, arrays), else None.
+        given: content hash of the files of vectors beside those of the texts, else None.
     """
 
     user: FloatArray
@@ -50,6 +56,7 @@ class TextVectors:
     reduction: Reduction | None
     encoder_fingerprint: str
     tfidf: tuple[dict[str, Any], dict[str, Any]] | None = None
+    given: str | None = None
 
     @property
     def width(self) -> int:
@@ -60,7 +67,8 @@ class TextVectors:
     def fingerprint(self) -> str:
         """Content hash of the vectors and of the way that new texts take."""
         reduction = self.reduction.fingerprint if self.reduction else "none"
-        return content_hash("text/1", self.user, self.item, self.encoder_fingerprint, reduction)
+        given = [self.given] if self.given else []
+        return content_hash("text/1", self.user, self.item, self.encoder_fingerprint, reduction, *given)
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -75,8 +83,9 @@ class TextVectors:
     def encode_new(self, texts: Sequence[str], role: Role = "user", *, keep: bool = True) -> FloatArray:
         """Return the vectors of texts that describe new users (or items), (n, D) float32 unit rows.
 
-        A text of the log gets the vector that it has there. The language model is loaded when a text is not
-        in the cache. Id vectors know nothing about a stranger: every row is zero.
+        A text of the log gets the vector that it has there (a user's: before noise). The language model is loaded when a
+        text is not in the cache. Id vectors know nothing about a stranger: every row is zero. Nothing is known of the
+        vectors of files that a stranger would have: they stand at the centre of those.
 
         Args:
             texts: n texts.
@@ -86,10 +95,12 @@ class TextVectors:
         Raises:
             InputError: the model is not the one that the vectors were made with.
         """
-        if self.reduction is None:
+        if self.reduction is None or self.settings.kind in ("id", "given"):
             return np.zeros((len(clean_texts(texts)), self.width), np.float32)
         encoder = self._encoder if keep else getattr(self._encoder, "inner", self._encoder)
-        return self.reduction.apply(encoder.encode(texts), role)
+        raw = encoder.encode(texts)
+        beside_it = len(self.reduction.user_centre) - raw.shape[1]
+        return self.reduction.apply(np.pad(raw, ((0, 0), (0, beside_it))) if beside_it else raw, role)
 
     def save(self, folder: Path) -> None:
         """Write ``text.json`` and ``text.safetensors`` into an existing folder; no language model."""
@@ -101,6 +112,7 @@ class TextVectors:
             "settings": self.settings.model_dump(mode="json"),
             "encoder_fingerprint": self.encoder_fingerprint,
             "tfidf": self.tfidf[0] if self.tfidf else None,
+            "given": self.given,
         }
         arrays |= {f"tfidf.{name}": array for name, array in (self.tfidf[1] if self.tfidf else {}).items()}
         write_arrays(folder / FILES[1], arrays)
@@ -126,10 +138,11 @@ class TextVectors:
             return cls(
                 user=arrays["user"],
                 item=arrays["item"],
-                settings=validate(EncoderSettings, meta["settings"], str(folder / FILES[0])),
+                settings=validate(EncoderSettings, _settings_of(meta["settings"]), str(folder / FILES[0])),
                 reduction=Reduction.from_arrays(reduction) if reduction else None,
                 encoder_fingerprint=meta["encoder_fingerprint"],
                 tfidf=(meta["tfidf"], _part(arrays, "tfidf.")) if meta["tfidf"] else None,
+                given=meta.get("given"),
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(
@@ -137,42 +150,82 @@ class TextVectors:
             ) from error
 
 
-def encode_log(log: InteractionLog, settings: EncoderSettings | None = None) -> TextVectors:
-    """Return the text vectors of a log's users and items.
+def encode_log(
+    log: InteractionLog, settings: EncoderSettings | None = None, early_share: float = 0.5
+) -> TextVectors:
+    """Return the text vectors of a log's users and items, and of what files give beside them.
 
     Encoded texts are kept under ``cache_root()/vectors``; a second call loads no language model.
 
     Args:
         log: U users and I items with their texts.
         settings: how to encode; the defaults where none.
+        early_share: share of each user's interactions, in time, that a profile may tell of (`WorldSettings`).
 
     Raises:
-        InputError: the encoder's model is not known or cannot be used.
+        InputError: the encoder's model is not known or cannot be used, or a file of vectors does not fit the log.
         UnavailableError: it cannot be fetched, or the cache cannot be written.
     """
     settings = settings or EncoderSettings()
+    files = read_given(log, settings)
+    raw = _raw(log, settings, early_share)
+    given = None
+    if any(files):
+        given = given_fingerprint(files, settings.vectors_weight)
+        user, item = beside((raw.user, raw.item), files, settings.vectors_weight)
+        raw = replace(raw, user=user, item=item, told=(_rows(user), _rows(item)))
+    elif settings.kind == "id":
+        return TextVectors(raw.user, raw.item, settings, None, raw.fingerprint)
+    reduction = Reduction.fit(raw.user[raw.told[0]], raw.item[raw.told[1]], settings.width, settings.whiten)
+    user = reduction.apply(raw.user, "user")
+    return TextVectors(
+        noisy(user, settings.noise, noise_key()) if settings.noise else user,
+        reduction.apply(raw.item, "item"),
+        settings,
+        reduction,
+        raw.fingerprint,
+        raw.tfidf,
+        given,
+    )
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Vectors as an encoder gives them: (U, W) and (I, W), and which rows of each a reduction is fitted to."""
+
+    user: FloatArray
+    item: FloatArray
+    told: tuple[npt.NDArray[Any], npt.NDArray[Any]]
+    fingerprint: str
+    tfidf: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+
+def _raw(log: InteractionLog, settings: EncoderSettings, early_share: float) -> _Raw:
+    nothing = np.zeros(0, np.int64)
+    if settings.kind == "given":
+        user, item = (np.zeros((n, 0), np.float32) for n in (log.num_users, log.num_items))
+        return _Raw(user, item, (nothing, nothing), "given")
     if settings.kind == "id":
         encoder = _rebuild(settings, None)
         user = encoder.encode([f"user/{key}" for key in log.user_keys])
         item = encoder.encode([f"item/{key}" for key in log.item_keys])
-        return TextVectors(user, item, settings, None, encoder.fingerprint)
+        return _Raw(user, item, (nothing, nothing), encoder.fingerprint)
+    users, items = user_texts(log, settings, early_share), log.item_text
+    say_missing(users, items, settings)
     tfidf = None
     if settings.kind == "tfidf":
         from recworld.encoders.tfidf import TfidfEncoder
 
-        tfidf = TfidfEncoder.fit([*log.user_text, *log.item_text], settings.seed).state()
+        tfidf = TfidfEncoder.fit([*users, *items], settings.seed).state()
     encoder = _rebuild(settings, tfidf)
-    raw = encoder.encode([*log.user_text, *log.item_text])  # (U + I, W)
-    user, item = raw[: log.num_users], raw[log.num_users :]
-    reduction = Reduction.fit(_distinct(user, log.user_text), _distinct(item, log.item_text), settings.width)
-    return TextVectors(
-        reduction.apply(user, "user"),
-        reduction.apply(item, "item"),
-        settings,
-        reduction,
-        encoder.fingerprint,
-        tfidf,
-    )
+    raw = encoder.encode([*users, *items])  # (U + I, W)
+    told = (_distinct(users), _distinct(items))
+    return _Raw(raw[: len(users)], raw[len(users) :], told, encoder.fingerprint, tfidf)
+
+
+def _settings_of(values: Any) -> Any:
+    """Return stored settings; before there was a choice, long texts were cut."""
+    return {"long_texts": "cut", **values} if isinstance(values, dict) else values
 
 
 def _rebuild(settings: EncoderSettings, tfidf: tuple[dict[str, Any], dict[str, Any]] | None) -> Encoder:
@@ -190,10 +243,15 @@ def _rebuild(settings: EncoderSettings, tfidf: tuple[dict[str, Any], dict[str, A
     return CachedEncoder(BertEncoder(settings), cache_root() / "vectors")
 
 
-def _distinct(vectors: FloatArray, texts: Sequence[str]) -> FloatArray:
+def _distinct(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return the rows of the distinct non-empty texts, in order of first appearance."""
     first = {text: n for n, text in reversed(list(enumerate(clean_texts(texts)))) if text}
-    return vectors[sorted(first.values())]
+    return np.array(sorted(first.values()), np.int64)
+
+
+def _rows(vectors: FloatArray) -> npt.NDArray[np.int64]:
+    """Return the numbers of rows that are not zero."""
+    return np.flatnonzero(vectors.any(axis=1))
 
 
 def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:

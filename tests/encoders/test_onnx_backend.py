@@ -73,7 +73,9 @@ def test_order_padding_and_doubles(shared: Path, backend: str, tiny_bert: Path, 
     assert not doubled[0].any()
     if backend == "onnx":
         np.testing.assert_allclose(encoder.encode(corpus[:1]), vectors[:1], rtol=0, atol=1e-5)
-        np.testing.assert_allclose(vectors, _encoder("torch", tiny_bert).encode(corpus), rtol=0, atol=1e-5)
+        torch, long = _encoder("torch", tiny_bert), [" ".join(corpus), " ".join(corpus * 3)]
+        np.testing.assert_allclose(vectors, torch.encode(corpus), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(encoder.encode(long), torch.encode(long), rtol=0, atol=1e-5)
 
 
 @NEEDED
@@ -93,7 +95,8 @@ def test_keys_of_the_cache(tiny_bert: Path) -> None:
     from recworld.storage import content_hash
 
     torch = _encoder("torch", tiny_bert)
-    assert torch.fingerprint == content_hash("bert/1", torch.folder.fingerprint, str(torch.max_length))
+    assert torch.cache_name == content_hash("bert/1", torch.folder.fingerprint, str(torch.max_length))
+    assert torch.cache_text("a short text") == "a short text"  # as before long texts were read in windows
     assert torch.fingerprint == BertEncoder(EncoderSettings(model=str(tiny_bert))).fingerprint
     others = [_encoder("onnx", tiny_bert), _encoder("onnx-int8", tiny_bert)]
     others.append(_encoder("onnx-int8", tiny_bert, batch_size=64))
