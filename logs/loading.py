@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from recworld.errors import InputError, did_you_mean
 from recworld.logs.assemble import assemble, stem
@@ -74,10 +77,12 @@ def _called(dataset: str, settings: LogSettings, seed: int) -> InteractionLog:
     log = loader(settings, seed)
     if not isinstance(log, InteractionLog):
         raise InputError(f"The data set {dataset!r} must return an InteractionLog. Got {type(log).__name__}.")
-    return _redacted(redeclare(log, settings), settings)
+    return _private(redeclare(log, settings), settings)
 
 
-def _redacted(log: InteractionLog, settings: LogSettings) -> InteractionLog:
+def _private(log: InteractionLog, settings: LogSettings) -> InteractionLog:
+    if settings.user_keys == "number":
+        log = replace(log, user_keys=np.arange(1, log.num_users + 1).astype(np.str_))
     return redact_log(log, settings.redact, settings.redact_items)
 
 
@@ -101,7 +106,7 @@ def read_log(path: Path, settings: LogSettings, given: str | None = None) -> Int
         raise _unknown(path, given or str(path))
     columns = read_column_map(settings.columns)
     if path.is_dir():
-        return _redacted(assemble(path.resolve().name, _folder(path), columns, settings), settings)
+        return _private(assemble(path.resolve().name, _folder(path), columns, settings), settings)
     if not path.name.lower().endswith(ENDINGS) and path.suffix.lower() in (
         ".xlsx",
         ".xls",
@@ -110,7 +115,7 @@ def read_log(path: Path, settings: LogSettings, given: str | None = None) -> Int
         ".pkl",
     ):
         raise InputError(f"{path} is a {path.suffix} file; a CSV, TSV or Parquet file was expected.")
-    return _redacted(assemble(stem(path), {"interactions": read_table(path)}, columns, settings), settings)
+    return _private(assemble(stem(path), {"interactions": read_table(path)}, columns, settings), settings)
 
 
 def _exists(path: Path) -> bool:

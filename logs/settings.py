@@ -54,5 +54,8 @@ class LogSettings(Settings):
     user_text: Literal["drop", "keep"] = "drop"
     """Whether worlds and runs keep the texts of users, to show them. Not even their hashes are kept: that of a short text
     is guessed by trying, and nothing needs it."""
+    user_keys: Literal["keep", "number"] = "keep"
+    """Whether worlds and runs name users as the log does, or number them from 1 in its order: for logs whose identifiers
+    are names or addresses."""
     synthetic: SyntheticSettings = SyntheticSettings()
     """Size of the synthetic data sets."""

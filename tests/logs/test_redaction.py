@@ -128,3 +128,11 @@ def test_vectors_do_not_know_what_was_taken_out(tmp_path: Path) -> None:
     )
     assert len(np.unique(open_.user, axis=0)) == 4
     assert len(np.unique(closed.user, axis=0)) == 1
+
+
+def test_users_can_be_numbered(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv")
+    named, numbered = (load_log(str(path), LogSettings(user_keys=kind)) for kind in ("keep", "number"))
+    assert named.user_keys.tolist() == ["u0", "u1", "u2", "u3"]
+    assert numbered.user_keys.tolist() == ["1", "2", "3", "4"]
+    assert (numbered.user_text, numbered.user.tolist()) == (named.user_text, named.user.tolist())
