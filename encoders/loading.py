@@ -59,7 +59,8 @@ def load_model(folder: ModelFolder, device_name: str, backend: TorchBackend = "t
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"encoder.model: {folder.path} cannot be loaded: {reason}") from error
     try:
-        if getattr(transformer, "pooler", None) is not None:  # a head for whole sentences that no pooling here reads
+        if getattr(transformer, "pooler", None) is not None:
+            # A head for whole sentences, which no pooling here reads.
             transformer.pooler = torch.nn.Identity()
         transformer = transformer.float().eval()
         if backend != "torch":

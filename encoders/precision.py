@@ -24,7 +24,8 @@ class Int8Linear(torch.nn.Module):
         scale = (weight.abs().amax(dim=1) / QMAX).clamp(min=1e-12).double()
         zero = torch.zeros(len(scale), dtype=torch.int64)
         bias = None if linear.bias is None else linear.bias.detach().float()
-        with warnings.catch_warnings():  # torch says that these will be gone one day; then `quantize_linears` says so
+        with warnings.catch_warnings():
+            # torch says that these will be gone one day; then `quantize_linears` says so.
             warnings.simplefilter("ignore")
             packed = torch.quantize_per_channel(weight, scale, zero, 0, torch.qint8)
             self._packed = torch.ops.quantized.linear_prepack(packed, bias)

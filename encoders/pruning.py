@@ -15,7 +15,7 @@ from typing import Any, Literal
 from recworld.encoders.loading import LoadedModel, load_model
 from recworld.encoders.weights import POOLINGS, WEIGHTS, ModelFolder
 from recworld.errors import InputError
-from recworld.storage import write_json
+from recworld.storage import read_json, write_json
 
 LayerChoice = Literal["first", "alternate"]
 Precision = Literal["float32", "float16"]
@@ -28,6 +28,8 @@ TOKENIZER = (
     "*.model",
 )
 """Files of a folder that belong to its tokenizer."""
+COUNTS = ("num_hidden_layers", "n_layers", "num_layers")
+"""What models call the number of their layers."""
 PARTS = "sentence_transformers.models."
 
 
@@ -72,6 +74,10 @@ def prune(folder: ModelFolder, layers: int, choice: LayerChoice, device: str = "
     Raises:
         InputError: the model cannot be loaded, has fewer layers, or has none that can be taken out.
     """
+    named = read_json(folder.path / "config.json")
+    total = next((named[name] for name in COUNTS if name in named), None)
+    if isinstance(total, int):
+        kept_layers(total, layers, choice)  # before the long wait for the model
     loaded = load_model(folder, device)
     transformer = loaded.transformer
     parent, name = _stack(transformer, folder)
