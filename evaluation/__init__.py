@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from recworld.evaluation.ranking import ranking_agreement as ranking_agreement
     from recworld.evaluation.results import EvaluationResult as EvaluationResult
     from recworld.evaluation.results import PolicyResult as PolicyResult
+    from recworld.evaluation.robustness import robustness_report as robustness_report
+    from recworld.evaluation.robustness_result import RobustnessReport as RobustnessReport
     from recworld.evaluation.writers import MetricsFile as MetricsFile
     from recworld.evaluation.writers import TensorBoardWriter as TensorBoardWriter
 
@@ -42,6 +44,7 @@ _HOME = {
     "PeriodicEvaluation": "curves",
     "PolicyResult": "results",
     "PolicyValues": "ranking",
+    "RobustnessReport": "robustness_result",
     "TensorBoardWriter": "writers",
     "compare": "comparing",
     "episode_metrics": "metrics",
@@ -50,6 +53,7 @@ _HOME = {
     "explain": "explaining",
     "fidelity_report": "fidelity",
     "ranking_agreement": "ranking",
+    "robustness_report": "robustness",
     "split_members": "comparing",
 }
 __all__ = sorted(_HOME)

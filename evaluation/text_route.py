@@ -33,6 +33,33 @@ Floats = npt.NDArray[np.float64]
 Encode = Callable[[Sequence[str], Role], FloatArray]
 """``encode(texts, role) -> (n, D)``: unit text vectors, as `TextVectors.encode_new` gives them."""
 
+
+class Remembered:
+    """An `Encode` that asks another for each text once, and for none of a catalogue whose vectors are there.
+
+    Args:
+        encode: the other.
+        texts: of the catalogue, as items.
+        vectors: (I, D) float32.
+    """
+
+    def __init__(self, encode: Encode, texts: Sequence[str] = (), vectors: FloatArray | None = None) -> None:
+        self._encode = encode
+        self._known: dict[tuple[Role, str], FloatArray] = {}
+        if vectors is not None:
+            self._known = {("item", text): row for text, row in zip(texts, vectors, strict=True)}
+
+    def __call__(self, texts: Sequence[str], role: Role) -> FloatArray:
+        """Return the vectors of texts, (n, D) float32."""
+        new = [text for text in dict.fromkeys(texts) if (role, text) not in self._known]
+        if new or not texts:
+            rows = self._encode(new, role)
+            self._known |= {(role, text): row for text, row in zip(new, rows, strict=True)}
+        if not texts:
+            return rows
+        return np.stack([self._known[role, text] for text in texts])
+
+
 STRENGTHS = tuple(10.0 ** np.arange(-2, 5))
 """Ridge penalties tried; each column takes the one with the smallest leave-one-out error."""
 ROWS_TRIED = 10.0 ** np.arange(-1, 4.01, 0.25)
