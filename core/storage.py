@@ -50,11 +50,13 @@ def content_hash(*parts: str | bytes | npt.NDArray[Any]) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             head = f"array {part.dtype.str} {part.shape}".encode()
-            body = np.ascontiguousarray(part).tobytes()
+            # Its bytes where they stand: a large array is not copied.
+            body = np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
         else:
             head = b"text"
-            body = part.encode() if isinstance(part, str) else part
-        digest.update(f"{len(head)} {len(body)} ".encode() + head + body)
+            body = memoryview(part.encode() if isinstance(part, str) else part)
+        digest.update(f"{len(head)} {len(body)} ".encode() + head)
+        digest.update(body)
     return digest.hexdigest()[:32]
 
 

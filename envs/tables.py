@@ -39,4 +39,4 @@ class EnvTables:
 
 
 def _padded(rows: FloatArray) -> FloatArray:
-    return np.concatenate([rows, np.zeros((1, rows.shape[1]), np.float32)]).astype(np.float32)
+    return np.concatenate([rows, np.zeros((1, rows.shape[1]), np.float32)]).astype(np.float32, copy=False)

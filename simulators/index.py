@@ -163,7 +163,7 @@ class IndexedSimulator(UserSimulator):
         load_faiss()
         super().__init__(*arguments, threads=threads, candidates="indexed", **named)
         q, attraction = self._q, self.layout.agent_factors[1]
-        taste = self._table(st.T_AGENT_TASTE, self.world.num_users, int(q[st.I_G]))
+        response = self.world.agent.response
         sampled = np.linspace(0, self.world.num_users - 1, min(SAMPLES, self.world.num_users)).astype(
             np.int64
         )
@@ -175,7 +175,7 @@ class IndexedSimulator(UserSimulator):
                 ]
             ),
             self._table(st.T_AGENT_ITEM_ATTRACTION, self.world.num_items, 1)[:, 0].copy(),
-            np.ascontiguousarray(taste[sampled, start : start + attraction]),
+            np.ascontiguousarray(response.taste[0][sampled, response.rating_width :]),
         )
         self._taste = slice(self.layout.agent_at + start, self.layout.agent_at + start + attraction)
         self._threads = threads

@@ -25,6 +25,13 @@ FILTER_WORDS = 64
 FILTER_BITS = 32 * FILTER_WORDS
 BLOCK = 64
 """Items scored at once when a whole catalogue is gone through."""
+IN_PLACE = 1 << 26
+"""Bytes from which on a table of users is read where the world has it, and not copied."""
+OF_USERS = {
+    "taste", "user_rating", "user_attraction", "user_shift", "user_scale", "user_sigma", "agent_taste",
+    "agent_user_rating", "agent_user_attraction", "history_feedback", "users", "history_item", "seen_item",
+}  # fmt: skip
+"""Tables of which no row behind the last is ever read."""
 ALIGNMENT = 16
 """Tables and rows start at multiples of so many 32-bit words: a line of the processor's cache."""
 
@@ -97,11 +104,12 @@ class Tables(NamedTuple):
     history_item: Array  # early items by user in time order
     seen_item: Array  # early items by user in rising order, offsets as above
 
-    def pack(self, switches: Array, layout: Layout) -> tuple[Array, Array]:
-        """Return (floats, integers) and write the offset of every table into `switches`.
+    def pack(self, switches: Array, layout: Layout) -> tuple[Array, Array, list[Array]]:
+        """Return (floats, integers, tables read in place) and write the offset of every table into `switches`.
 
         Every table starts at a multiple of `ALIGNMENT`, rows of factors and texts are padded, and behind the last table
-        there is room for one more row: the row behind an item table may be read, its value is never used.
+        there is room for one more row: the row behind an item table may be read, its value is never used. A large table of
+        users that needs no padding stays where it is: its offset leads out of the blob, and it must live as long.
         """
         blocks = {
             "taste": layout.factors,
@@ -111,7 +119,7 @@ class Tables(NamedTuple):
             "text": (layout.vector,),
         }
         apart = {"item": T_ITEM_ATTRACTING, "agent_item": T_AGENT_ITEM_ATTRACTING}
-        blobs, place = [], T_TASTE
+        blobs, kept, place = [], [], T_TASTE
         for fields, dtype in (
             (self._fields[: N_POOL - T_TASTE], np.float32),
             (self._fields[N_POOL - T_TASTE :], np.int32),
@@ -121,14 +129,18 @@ class Tables(NamedTuple):
                 array = getattr(self, name)
                 widths = blocks.get(name)
                 rows = array.size if widths is None else array.size // max(sum(widths), 1)
-                sizes.append(rows if widths is None else rows * sum(map(padded, widths)))
+                words = rows if widths is None else rows * sum(map(padded, widths))
+                sizes.append(0 if _stays(name, array, words, dtype) else words)
             starts = np.concatenate([[0], np.cumsum([-(-size // ALIGNMENT) * ALIGNMENT for size in sizes])])
             blob = aligned_zeros(int(starts[-1]) + max(layout.row_widths), dtype)
             for name, start, size in zip(fields, starts[:-1], sizes, strict=True):
                 switches[place] = start
                 place += 1
                 target, array, widths = blob[start : start + size], getattr(self, name), blocks.get(name)
-                if widths is not None and name in apart:
+                if size == 0 and array.size:
+                    switches[place - 1] = (array.ctypes.data - blob.ctypes.data) // 4
+                    kept.append(array)
+                elif widths is not None and name in apart:
                     # Attraction is looked up far oftener: its rows lie side by side, behind those of rating.
                     rating = size // sum(padded(width) for width in widths) * padded(widths[0])
                     switches[apart[name]] = start + rating
@@ -137,7 +149,18 @@ class Tables(NamedTuple):
                 else:
                     _fill(target, array, widths)
             blobs.append(blob)
-        return blobs[0], blobs[1]
+        return blobs[0], blobs[1], kept
+
+
+def _stays(name: str, array: Array, words: int, dtype: npt.DTypeLike) -> bool:
+    """Return whether a table may be read where it is."""
+    fits = (
+        array.dtype == dtype
+        and array.flags.c_contiguous
+        and array.size == words
+        and array.ctypes.data % 4 == 0
+    )
+    return bool(fits and name in OF_USERS and array.nbytes >= IN_PLACE)
 
 
 def _fill(target: Array, array: Array, widths: tuple[int, ...] | None) -> None:

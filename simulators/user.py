@@ -103,7 +103,7 @@ class UserSimulator:
             repeats=repeats,
             score_rating=score_by_reward,
         )
-        self._x, self._w = prepare.prepare_tables(world, users).pack(self._q, self.layout)
+        self._x, self._w, self._in_place = prepare.prepare_tables(world, users).pack(self._q, self.layout)
         self._floats = aligned_zeros(num_users * self.layout.float_width, np.float32)
         self._ints = aligned_zeros(num_users * self.layout.int_width, np.int32)
         self._keys = np.zeros((num_users, 3), np.uint64)
