@@ -82,9 +82,10 @@ def child(name: str, number: int, out: Path, cache: Path) -> None:
     """Encode and print figures as JSON."""
     inner = encoder(name)
     inner.encode(["one text"])
-    before, began = rss(), time.perf_counter()
+    before, began, worked = rss(), time.perf_counter(), time.process_time()
     encode_stream(texts(number), out, CachedEncoder(inner, cache))
-    print(json.dumps({"seconds": time.perf_counter() - began, "before": before, "peak": rss()}))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    print(json.dumps({"seconds": seconds, "cpu": cpu, "before": before, "peak": rss()}))
 
 
 def run(options: argparse.Namespace, out: Path, cache: Path, kill_at: int | None = None) -> dict[str, float]:
@@ -136,8 +137,8 @@ def main() -> None:
             got = run(options, root / out, root / cache)
             shards = len(list((root / cache).glob("*/*.safetensors")))
             print(
-                f"  {title:9} {got['seconds']:7.1f} s, {options.texts / got['seconds']:8.0f} texts/s, "
-                f"peak {got['peak']:.0f} MB ({got['before']:.0f} MB before the first text), {shards} shards",
+                f"  {title:9} {got['seconds']:7.1f} s ({got['cpu']:.1f} s of CPU), "
+                f"{options.texts / got['seconds']:.0f} texts/s, peak {got['peak']:.0f} MB ({got['before']:.0f} MB before the first text), {shards} shards",
                 flush=True,
             )
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,12 +18,16 @@ from recworld.encoders.base import Encoder, clean_texts
 from recworld.encoders.cache import CachedEncoder
 from recworld.encoders.chunks import held_tally
 from recworld.errors import CorruptError, InputError, InputTypeError, UnavailableError
+from recworld.logs.log import FloatArray
 from recworld.progress import bar, say
-from recworld.storage import content_hash, read_json, write_json
+from recworld.storage import cache_root, content_hash, read_json, write_json
 
 FORMAT = "stream/1"
 BLOCK = 8192
 """Texts encoded and written as one: a kill loses at most this many."""
+IN_MEMORY = 1 << 29
+"""Bytes of vectors of a whole log from which on they stand in a file while they are worked on."""
+STALE_SECONDS = 86400.0
 BLOCK_CHARS = 1 << 25
 """A block of long texts is closed earlier, at so many characters."""
 
@@ -101,6 +108,34 @@ def _write_blocks(
     _header(stream, (rows, encoder.width), dtype)
     _flush(stream)
     return rows
+
+
+@contextlib.contextmanager
+def encoded(texts: Sequence[str], encoder: Encoder) -> Iterator[FloatArray]:
+    """Give the (n, W) float32 vectors of n texts; very many, as a view of a file that is removed afterwards."""
+    if len(texts) * encoder.width * 4 <= IN_MEMORY:
+        yield encoder.encode(texts)
+        return
+    try:
+        cache_root().mkdir(parents=True, exist_ok=True)
+        for left in cache_root().glob("encoding-*"):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        folder = tempfile.TemporaryDirectory(dir=cache_root(), prefix="encoding-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UnavailableError(f"Cannot write {cache_root()}: {error.strerror or error}.") from error
+    with folder as name:
+        path = Path(name) / "vectors.npy"
+        encode_stream(texts, path, encoder)
+        yield np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def by_blocks(vectors: FloatArray, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Return `function` of (n, W) vectors, row by row the same; very many go through it in blocks."""
+    if vectors.nbytes <= IN_MEMORY:
+        return function(vectors)
+    parts = [function(np.array(vectors[n : n + BLOCK])) for n in range(0, len(vectors), BLOCK)]
+    return np.concatenate(parts)
 
 
 @contextlib.contextmanager

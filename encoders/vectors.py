@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from recworld.encoders.base import Encoder, clean_texts
-from recworld.encoders.given import beside, given_fingerprint, read_given
+from recworld.encoders.given import GivenBlock, beside, given_fingerprint, read_given
 from recworld.encoders.noise import noise_key, noisy
 from recworld.encoders.profiles import say_missing, user_texts
 from recworld.encoders.reduction import Reduction, Role
 from recworld.encoders.settings import EncoderSettings
+from recworld.encoders.stream import by_blocks, encoded
 from recworld.errors import CorruptError, InputError
 from recworld.logs.log import FloatArray, InteractionLog
 from recworld.settings import validate
@@ -33,6 +35,10 @@ from recworld.storage import (
 
 FORMAT = 1
 FILES = ("text.json", "text.safetensors")
+FIT_ROWS = 1 << 17
+"""Distinct texts of each role that the directions of the reduction are fitted to at most."""
+
+Files = tuple[GivenBlock | None, GivenBlock | None]
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,11 @@ def encode_log(
     """
     settings = settings or EncoderSettings()
     files = read_given(log, settings)
-    raw = _raw(log, settings, early_share)
+    with contextlib.ExitStack() as scratch:
+        return _reduced(_raw(log, settings, early_share, scratch), settings, files)
+
+
+def _reduced(raw: _Raw, settings: EncoderSettings, files: Files) -> TextVectors:
     given = None
     if any(files):
         given = given_fingerprint(files, settings.vectors_weight)
@@ -176,11 +186,11 @@ def encode_log(
         raw = replace(raw, user=user, item=item, told=(_rows(user), _rows(item)))
     elif settings.kind == "id":
         return TextVectors(raw.user, raw.item, settings, None, raw.fingerprint)
-    reduction = Reduction.fit(raw.user[raw.told[0]], raw.item[raw.told[1]], settings.width, settings.whiten)
-    user = reduction.apply(raw.user, "user")
+    reduction = Reduction.fit(*_sample(raw), settings.width, settings.whiten)
+    user = by_blocks(raw.user, lambda rows: reduction.apply(rows, "user"))
     return TextVectors(
         noisy(user, settings.noise, noise_key()) if settings.noise else user,
-        reduction.apply(raw.item, "item"),
+        by_blocks(raw.item, lambda rows: reduction.apply(rows, "item")),
         settings,
         reduction,
         raw.fingerprint,
@@ -200,7 +210,15 @@ class _Raw:
     tfidf: tuple[dict[str, Any], dict[str, Any]] | None = None
 
 
-def _raw(log: InteractionLog, settings: EncoderSettings, early_share: float) -> _Raw:
+def _sample(raw: _Raw) -> tuple[FloatArray, FloatArray]:
+    """Return the rows that a reduction is fitted to: of very many, evenly spaced ones."""
+    steps = [-(-len(rows) // FIT_ROWS) or 1 for rows in raw.told]
+    return raw.user[raw.told[0][:: steps[0]]], raw.item[raw.told[1][:: steps[1]]]
+
+
+def _raw(
+    log: InteractionLog, settings: EncoderSettings, early_share: float, scratch: contextlib.ExitStack
+) -> _Raw:
     nothing = np.zeros(0, np.int64)
     if settings.kind == "given":
         user, item = (np.zeros((n, 0), np.float32) for n in (log.num_users, log.num_items))
@@ -218,7 +236,7 @@ def _raw(log: InteractionLog, settings: EncoderSettings, early_share: float) -> 
 
         tfidf = TfidfEncoder.fit([*users, *items], settings.seed).state()
     encoder = _rebuild(settings, tfidf)
-    raw = encoder.encode([*users, *items])  # (U + I, W)
+    raw = scratch.enter_context(encoded([*users, *items], encoder))  # (U + I, W)
     told = (_distinct(users), _distinct(items))
     return _Raw(raw[: len(users)], raw[len(users) :], told, encoder.fingerprint, tfidf)
 

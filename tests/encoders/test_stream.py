@@ -13,8 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recworld.encoders import CachedEncoder, IdEncoder, VectorCache, encode_stream
+from recworld.encoders import (
+    CachedEncoder,
+    EncoderSettings,
+    IdEncoder,
+    VectorCache,
+    encode_log,
+    encode_stream,
+)
 from recworld.encoders import cache as cache_module
+from recworld.encoders import stream as stream_module
+from recworld.encoders import vectors as vectors_module
 from recworld.encoders.shards import open_shard
 from recworld.errors import InputError, InputTypeError, UnavailableError
 
@@ -210,3 +219,22 @@ def _endless() -> Iterator[str]:
 def test_only_a_block_is_read_ahead(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         encode_stream(_endless(), tmp_path / "v.npy", Counting(stop_after=500), block=100)
+
+
+def test_a_log_of_very_many_texts_goes_through_a_file(
+    make_log: Any, own_cache: Path, monkeypatch: Any
+) -> None:
+    log = make_log(
+        tuple(f"user {n % 7} likes {n % 11}" for n in range(90)), tuple(f"film {n}" for n in range(60))
+    )
+    settings = EncoderSettings(kind="tfidf", width=5)
+    whole = encode_log(log, settings)
+    monkeypatch.setattr(stream_module, "IN_MEMORY", 1000)
+    monkeypatch.setattr(stream_module, "BLOCK", 16)
+    by_file = encode_log(log, settings)
+    np.testing.assert_allclose(by_file.user, whole.user, atol=1e-5)
+    np.testing.assert_allclose(by_file.item, whole.item, atol=1e-5)
+    assert list(own_cache.glob("encoding-*")) == []
+    monkeypatch.setattr(vectors_module, "FIT_ROWS", 40)
+    few = encode_log(log, settings)
+    np.testing.assert_allclose(np.linalg.norm(few.item, axis=1), 1, atol=1e-5)
