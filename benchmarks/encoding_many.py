@@ -136,9 +136,10 @@ def main() -> None:
         def row(title: str, out: str, cache: str) -> None:
             got = run(options, root / out, root / cache)
             shards = len(list((root / cache).glob("*/*.safetensors")))
+            speed = options.texts / got["seconds"]
             print(
-                f"  {title:9} {got['seconds']:7.1f} s ({got['cpu']:.1f} s of CPU), "
-                f"{options.texts / got['seconds']:.0f} texts/s, peak {got['peak']:.0f} MB ({got['before']:.0f} MB before the first text), {shards} shards",
+                f"  {title:9} {got['seconds']:7.1f} s ({got['cpu']:.1f} s of CPU), {speed:.0f} texts/s, peak "
+                f"{got['peak']:.0f} MB ({got['before']:.0f} MB before the first text), {shards} shards",
                 flush=True,
             )
 
