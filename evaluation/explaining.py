@@ -127,7 +127,7 @@ class Explanation:
     check: dict[str, Check]
     fold_fit: float
 
-    def text(self, top: int = 3) -> str:
+    def text(self, top: int = 2) -> str:
         """Return a few lines of words.
 
         Args:

@@ -12,30 +12,27 @@ if TYPE_CHECKING:
 
 SMALLEST = 0.005
 """Effects below it are not named: they would be shown as 0.00."""
-LONGEST = 44
-"""Characters shown of a consumed item's text."""
+LONGEST = 26
+"""Characters shown of an item's text."""
+CHECKS = (
+    ("3 strongest words out", "top"),
+    ("3 random ones", "random"),
+    ("all", "whole"),
+    ("one by one they add up to", "total"),
+)
+"""What is said of a `Check`: words, field; of what the score loses."""
 
 
 def lines_of(found: Explanation, top: int) -> list[str]:
     """Return the lines; those of the agent are left out where there is none."""
-    lines = []
+    say = "nobody met it early: the text is all that is known"
     if found.met:
-        say = f"beside {found.met} early interactions, the text has {found.text_share:.0%} of the say in its factors"
-    else:
-        say = "nobody met it early: the text is all that is known"
-    for label, effects in (
-        ("item's words", found.item_words), ("user's words", found.user_words), ("consumed", found.consumed),
-    ):  # fmt: skip
-        lines += _scores(label, effects, found.place, top)
-    lines.append(_line("", say))
-    for name, check in found.check.items():
-        lines.append(
-            _line(
-                "check",
-                f"{name}: its 3 strongest words left out {-check.top:+.2f}, 3 random words {-check.random:+.2f}, "
-                f"the whole text {-check.whole:+.2f} (word by word {-check.total:+.2f})",
-            )
-        )
+        say = f"text: {found.text_share:.0%} of the say in its factors, beside {found.met} early interactions"
+    lines = _scores("item's words", found.item_words, found.place, top, f" [{say}]")
+    lines += _scores("user's words", found.user_words, found.place, top)
+    lines += _scores("consumed", found.consumed, found.place, top)
+    if found.check:
+        lines.append(_line("check", "; ".join(_checked(found, *one) for one in CHECKS)))
     if found.near:
         lines.append(
             _line("near in words", "; ".join(f"{_short(n.name)} {_shared(n.shared)}" for n in found.near))
@@ -43,24 +40,29 @@ def lines_of(found: Explanation, top: int) -> list[str]:
     return lines
 
 
+def _checked(found: Explanation, name: str, field: str) -> str:
+    both = ", ".join(f"{of} {-getattr(check, field):+.2f}" for of, check in sorted(found.check.items()))
+    return f"{name}: {both}"
+
+
 def _line(label: str, text: str) -> str:
     return f"{label:>14}  {text}"
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 3].rstrip() + "..."
+    return name if len(name) <= LONGEST else name[: LONGEST - 3].rstrip(" .,:;(") + "..."
 
 
 def _shared(words: tuple[str, ...]) -> str:
     return f"(shares {', '.join(words)})" if words else "(no word in common)"
 
 
-def _scores(label: str, effects: Effects, place: int | None, top: int) -> list[str]:
+def _scores(label: str, effects: Effects, place: int | None, top: int, after: str = "") -> list[str]:
     lines = []
     if effects.agent is not None:
         lines.append(_line(label, f"agent     {_sides(effects, effects.agent, top, place)}"))
         label = ""
-    lines.append(_line(label, f"estimate  {_sides(effects, effects.estimate, top, None)}"))
+    lines.append(_line(label, f"estimate  {_sides(effects, effects.estimate, top, None)}{after}"))
     return lines
 
 
