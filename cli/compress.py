@@ -41,8 +41,8 @@ def compress(words: list[str], prog: str) -> None:
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f"--output {output} exists already: name another folder.")
     check_writable(output.parent)
-    use_threads(settings.threads)
     student = _pruned(settings)  # before the log is fetched: a wrong model or number of layers shows at once
+    use_threads(settings.threads)
     log = load_log(settings.dataset, settings.data, settings.seed)
     with tempfile.TemporaryDirectory() as place:
         cut = Path(place) / "cut"

@@ -42,7 +42,7 @@ class DistilSettings(Settings):
 
     batch_size: int = Field(default=32, ge=1, le=4096)
     """Texts in one step."""
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Highest learning rate of AdamW."""
     variants: int = Field(default=2, ge=0, le=100)
     """Changed copies of each text to learn from: parts of it, it without some words, parts of two texts together."""

@@ -7,7 +7,6 @@ people, the first ones tell nearly all. What is cut away is put right by `recwor
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from recworld.encoders.loading import LoadedModel, load_model
 from recworld.encoders.weights import POOLINGS, WEIGHTS, ModelFolder
 from recworld.errors import InputError
-from recworld.storage import read_json, write_json
+from recworld.storage import atomic_path, read_json, write_json
 
 LayerChoice = Literal["first", "alternate"]
 Precision = Literal["float32", "float16"]
@@ -181,9 +180,7 @@ def _write_tensors(path: Path, tensors: dict[str, Any], dtype: Any) -> None:
         value = value.detach().cpu()
         return (value.to(dtype) if value.is_floating_point() else value).contiguous().clone()
 
-    save_file({name: stored(value) for name, value in tensors.items()}, path, metadata={"format": "pt"})
-
-
-def weight_bytes(modules: Sequence[Any]) -> int:
-    """Return the bytes of all parameters and buffers that are stored with modules."""
-    return sum(value.numel() * value.element_size() for m in modules for value in m.state_dict().values())
+    with atomic_path(path) as temporary:
+        save_file(
+            {name: stored(value) for name, value in tensors.items()}, temporary, metadata={"format": "pt"}
+        )
