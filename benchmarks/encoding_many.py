@@ -133,10 +133,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="encoding-many-") as name:
         root = Path(name)
 
-        def row(title: str, out: str, cache: str) -> None:
+        def row(title: str, out: str, cache: str, done: float = 0) -> None:
             got = run(options, root / out, root / cache)
             shards = len(list((root / cache).glob("*/*.safetensors")))
-            speed = options.texts / got["seconds"]
+            speed = (options.texts - done) / got["seconds"]
             print(
                 f"  {title:9} {got['seconds']:7.1f} s ({got['cpu']:.1f} s of CPU), {speed:.0f} texts/s, peak "
                 f"{got['peak']:.0f} MB ({got['before']:.0f} MB before the first text), {shards} shards",
@@ -146,7 +146,7 @@ def main() -> None:
         row("unbroken", "a.npy", "cache-a")
         killed = run(options, root / "b.npy", root / "cache-b", options.texts // 2)
         print(f"  killed    after {killed['rows']:.0f} rows, {killed['seconds']:.1f} s", flush=True)
-        row("resumed", "b.npy", "cache-b")
+        row("resumed", "b.npy", "cache-b", killed["rows"])
         row("again", "c.npy", "cache-a")
         size = (root / "a.npy").stat().st_size / 1e6
         equal = same(root / "a.npy", root / "b.npy") and same(root / "a.npy", root / "c.npy")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from recworld.cli.settings import resolve_train
 from recworld.encoders import EncoderSettings, TextVectors, encode_log
 from recworld.encoders.given import GivenBlock, beside, read_block, read_vectors
 from recworld.errors import InputError
@@ -225,3 +226,16 @@ def test_given_alone_keeps_its_angles(log: InteractionLog, tmp_path: Path) -> No
 def test_given_without_a_file_is_refused(log: InteractionLog) -> None:
     with pytest.raises(InputError, match=r"encoder\.kind given needs encoder\.user_vectors or"):
         encode_log(log, EncoderSettings(kind="given"))
+
+
+def test_every_part_has_its_flag() -> None:
+    asked: dict[str, Any] = {
+        "kind": "given", "item_vectors": "a.npz", "user_vectors": "b.csv", "vectors_weight": 2.0, "user_profile": "auto",
+        "profile_items": 3, "profile_order": "extreme", "long_texts": "cut", "max_windows": 4,
+    }  # fmt: skip
+    flags = [
+        word for name, value in asked.items() for word in (f"--encoder.{name.replace('_', '-')}", str(value))
+    ]
+    assert resolve_train(flags).encoder == EncoderSettings(**asked)
+    with pytest.raises(InputError, match=r"--encoder\.long-texts got 'chop'"):
+        resolve_train(["--long-texts", "chop"])
