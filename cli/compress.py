@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from recworld.cli.compress_measure import Variant, measure, plan
+from recworld.cli.compress_measure import EARLY, Variant, measure, plan
 from recworld.cli.compress_settings import CompressSettings, read_compress
 from recworld.cli.compress_table import as_json, markdown, terminal
 from recworld.cli.main import show_help, use_threads, wants_help
@@ -14,6 +14,7 @@ from recworld.cli.prepare import stage
 from recworld.encoders.bert import BertEncoder
 from recworld.encoders.cache import CachedEncoder
 from recworld.encoders.distilling import distil
+from recworld.encoders.profiles import user_texts
 from recworld.encoders.pruning import Student, prune, write_model
 from recworld.encoders.weights import find_model
 from recworld.errors import InputError
@@ -72,7 +73,7 @@ def teach(student: Student, settings: CompressSettings, log: InteractionLog) -> 
     learnt = distil(
         student,
         CachedEncoder(BertEncoder(whole), cache_root() / "vectors").encode,
-        log.user_text,
+        user_texts(log, settings.encoder, EARLY),
         log.item_text,
         settings.distil_epochs,
         settings.distil,

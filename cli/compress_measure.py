@@ -17,6 +17,7 @@ from recworld.encoders.base import clean_texts
 from recworld.encoders.bert import BertEncoder
 from recworld.encoders.cache import CachedEncoder
 from recworld.encoders.onnx_graph import FILE, graph_folder, require_onnx
+from recworld.encoders.profiles import user_texts
 from recworld.encoders.settings import Backend, EncoderSettings
 from recworld.encoders.vectors import encode_log
 from recworld.encoders.weights import WEIGHTS, ModelFolder
@@ -32,6 +33,8 @@ from recworld.storage import cache_root
 Rows = npt.NDArray[np.integer[Any]]
 CUTS = ("known", "unmet")
 """Held-out rows: of users and items that the fit knows; of items that it knows by their text alone."""
+EARLY = 0.5
+"""Share of each user's log that a profile may tell of, as in `encode_log`."""
 WARM = 64
 """Texts that an encoder has seen before it is timed."""
 SHARE = 0.2
@@ -110,7 +113,8 @@ def _with(settings: EncoderSettings, backend: Backend) -> EncoderSettings:
 
 def measure(settings: CompressSettings, log: InteractionLog, variants: Sequence[Variant]) -> list[Row]:
     """Measure all variants."""
-    texts = [text for text in dict.fromkeys(clean_texts([*log.user_text, *log.item_text])) if text]
+    users = user_texts(log, settings.encoder, EARLY)
+    texts = [text for text in dict.fromkeys(clean_texts([*users, *log.item_text])) if text]
     own = [variant for variant in variants if variant.own]
     with stage(f"Nearness: {len(texts)} texts, {len(own)} encoders"):
         vectors = {
