@@ -171,7 +171,7 @@ def _encoder(run: RunFolder) -> Encode:
     from recworld.encoders.vectors import TextVectors
 
     vectors = TextVectors.load(run.text)
-    if vectors.reduction is None:
+    if not vectors.reads_text:
         raise InputError(
             f"--explain needs texts: {run.path} was trained with encoder.kind {vectors.settings.kind}."
         )

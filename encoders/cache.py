@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ class VectorCache:
         merged = self._write(keys[first], vectors[first])
         for shard in opened:
             if shard.path != merged:
-                shard.path.unlink(missing_ok=True)
+                with suppress(OSError):  # where another process reads it and the system minds, it stays
+                    shard.path.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
         """Take new shards into the index, and those that are gone out of it."""

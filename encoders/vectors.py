@@ -69,6 +69,11 @@ class TextVectors:
         """D."""
         return int(self.item.shape[1])
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether a text says anything: not with id vectors, nor with the vectors of files alone."""
+        return self.reduction is not None and self.settings.kind not in ("id", "given")
+
     @cached_property
     def fingerprint(self) -> str:
         """Content hash of the vectors and of the way that new texts take."""
@@ -101,7 +106,7 @@ class TextVectors:
         Raises:
             InputError: the model is not the one that the vectors were made with.
         """
-        if self.reduction is None or self.settings.kind in ("id", "given"):
+        if self.reduction is None or not self.reads_text:
             return np.zeros((len(clean_texts(texts)), self.width), np.float32)
         encoder = self._encoder if keep else getattr(self._encoder, "inner", self._encoder)
         raw = encoder.encode(texts)
