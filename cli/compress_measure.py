@@ -35,6 +35,8 @@ CUTS = ("known", "unmet")
 """Held-out rows: of users and items that the fit knows; of items that it knows by their text alone."""
 EARLY = 0.5
 """Share of each user's log that a profile may tell of, as in `encode_log`."""
+NEAR = 5000
+"""Texts whose nearness to the original is measured, at most."""
 WARM = 64
 """Texts that an encoder has seen before it is timed."""
 SHARE = 0.2
@@ -64,7 +66,7 @@ class Row:
         name: of the variant.
         megabytes: of the weights, or of the graph.
         rates: texts a second in each round.
-        cosine: mean and least cosine to the original, over all distinct texts.
+        cosine: mean and least cosine to the original, over the distinct texts.
         errors: RMSE on held-out rows by cut, for each seed.
     """
 
@@ -115,15 +117,16 @@ def measure(settings: CompressSettings, log: InteractionLog, variants: Sequence[
     """Measure all variants."""
     users = user_texts(log, settings.encoder, EARLY)
     texts = [text for text in dict.fromkeys(clean_texts([*users, *log.item_text])) if text]
+    texts = [texts[n] for n in generator(settings.seed, "compress", "texts").permutation(len(texts))[:NEAR]]
     own = [variant for variant in variants if variant.own]
     with stage(f"Nearness: {len(texts)} texts, {len(own)} encoders"):
         vectors = {
             variant.name: CachedEncoder(BertEncoder(variant.settings), cache_root() / "vectors").encode(texts)
             for variant in own
         }
-    order = generator(settings.seed, "compress", "texts").permutation(len(texts))[: settings.texts]
-    with stage(f"Speed: {len(order)} texts, {settings.rounds} rounds"):
-        rates = speeds({v.name: v.settings for v in own}, [texts[n] for n in order], settings.rounds)
+    timed = texts[: settings.texts]
+    with stage(f"Speed: {len(timed)} texts, {settings.rounds} rounds"):
+        rates = speeds({v.name: v.settings for v in own}, timed, settings.rounds)
     errors: dict[str, dict[str, tuple[float, ...]]] = {variant.name: {} for variant in variants}
     if settings.fits:
         with stage(f"Ratings: {settings.held} rows, {settings.fits} cuts"):

@@ -50,6 +50,8 @@ class DistilSettings(Settings):
     """Share of the texts, and of their copies, that is not learnt from but says when to stop."""
     patience: int = Field(default=2, ge=1)
     """Epochs without a better vector for the held-out texts before the training stops."""
+    max_texts: int = Field(default=20_000, ge=10)
+    """Texts of a log at most, drawn at random; their changed copies come on top."""
     max_tokens: int = Field(default=128, ge=3)
     """Tokens read of each text while learning; the finished model reads as many as before."""
     target: Literal["full", "reduced"] = "full"
@@ -125,8 +127,8 @@ def distil(
     texts = list(dict.fromkeys([*users, *items]))
     if len(texts) < LEAST_TEXTS:
         raise InputError(f"Distilling needs at least {LEAST_TEXTS} distinct texts. Got {len(texts)}.")
-    order = rng.permutation(len(texts))
-    cut = max(1, round(settings.held_out * len(texts)))
+    order = rng.permutation(len(texts))[: settings.max_texts]
+    cut = max(1, round(settings.held_out * len(order)))
     held, learnt = ([texts[n] for n in rows] for rows in (order[:cut], order[cut:]))
     learnt += variants(learnt, settings.variants, rng)
     lens = None

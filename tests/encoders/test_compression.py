@@ -166,6 +166,15 @@ def test_the_training_stops_and_keeps_the_best(tiny_bert: Path) -> None:
     assert held_cosine < 0.5
 
 
+def test_no_more_texts_than_asked_for(tiny_bert: Path) -> None:
+    settings = DistilSettings(max_texts=12, variants=0, held_out=0.25)
+    learnt = distil(
+        prune(describe(tiny_bert), 1, "first"), _encoder(tiny_bert).encode, USERS, ITEMS, 0, settings, 0
+    )
+    assert learnt.texts == (9, 3)
+    assert len(learnt.losses) == 1
+
+
 def test_too_few_texts_to_learn_from(tiny_bert: Path) -> None:
     student = prune(describe(tiny_bert), 1, "first")
     with pytest.raises(InputError, match=r"at least 10 distinct texts\. Got 2"):
