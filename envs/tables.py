@@ -15,7 +15,7 @@ class EnvTables:
     """Arrays behind the numbers of the `ids` form; the last item row is padding.
 
     Attributes:
-        user_vector: (U, D) unit text vectors, float32.
+        user_vector: (U, D) unit text vectors, float32, or float16 where the world has them so.
         item_vector: (I + 1, D) unit text vectors, last row zeros, float32.
         popularity: (I + 1,) early interactions of each item, last 0, float32.
         item_estimate: (I + 1, G) the recommender's factors of the items, last row zeros, float32; in its estimate of a click

@@ -22,12 +22,16 @@ def gathered(table: Array, numbers: Array, rows: Array | None = None) -> Array:
     """Return rows of a table by their numbers, (N, C, D); zeros but for `rows`, where these are given.
 
     Args:
-        table: (I, D) float32.
+        table: (I, D) float32, or float16, which costs more time and half the memory.
         numbers: (N, C) int32.
         rows: numbers of the rows n that are wanted, int64.
     """
     shape = (*numbers.shape, table.shape[1])
     out = np.empty(shape, np.float32) if rows is None else untouched_zeros(shape)
+    if table.dtype != np.float32:
+        some = slice(None) if rows is None else rows
+        out[some] = table[numbers[some]]
+        return out
     gather_rows(table, numbers, np.arange(len(numbers)) if rows is None else rows, out)
     return out
 
@@ -56,7 +60,11 @@ class Views:
         h, c, k = layout.history, layout.candidates, layout.slate
         both = (tables.user_vector, tables.item_vector)
         self._vectors = (
-            tuple(np.ascontiguousarray(each, np.float32) for each in both) if form == "features" else None
+            tuple(
+                np.ascontiguousarray(each, None if each.dtype == np.float16 else np.float32) for each in both
+            )
+            if form == "features"
+            else None
         )
         # Cuts of the last axis, made once: with one user, making them costs as much as taking them.
         self._user, self._history, self._items = np.s_[..., :1], np.s_[..., 1 : 1 + h], np.s_[..., 1 + h :]
@@ -90,7 +98,7 @@ class Views:
         named = self._named(Seen(seen.ints[0], seen.floats[0], seen.mask[0]))
         if self._vectors is not None:
             users, items = self._vectors
-            named["user"] = users[named["user"][0]].copy()
+            named["user"] = users[named["user"][0]].astype(np.float32)
             for name in ("history", "candidates"):
                 named[name] = items[named[name]]
         return named

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recworld.envs import RecVectorEnv
+from recworld.envs import RecEnv, RecVectorEnv
 from recworld.simulators import bundled_world, prepare
 from recworld.simulators import state as st
 
@@ -51,3 +52,27 @@ def test_items_are_sorted_within_users(monkeypatch):
     found = prepare._sorted_by_user(items, starts)
     for first, last in itertools.pairwise(starts):
         assert found[first:last].tolist() == sorted(items[first:last].tolist())
+
+
+def test_text_vectors_of_users_in_half_precision_change_nothing_but_their_last_digits():
+    world = bundled_world(40, 60, width=12, factors=4)
+    half = replace(world, user_vector=world.user_vector.astype(np.float16))
+    assert played(world)[1] == played(half)[1]
+    for n in (1, 5):
+        envs = [
+            RecVectorEnv(n, world=each, num_candidates=30, horizon=3, observation="features")
+            for each in (world, half)
+        ]
+        rows = [env.reset(seed=1)[0] for env in envs]
+        for _ in range(5):
+            assert rows[1]["user"].dtype == np.float32
+            assert envs[1].observation_space.contains(rows[1])
+            np.testing.assert_allclose(rows[0]["user"], rows[1]["user"], atol=5e-4)
+            for name in rows[0]:
+                assert name == "user" or rows[0][name].tobytes() == rows[1][name].tobytes()
+            stepped = [env.step(np.tile(np.arange(5), (n, 1))) for env in envs]
+            rows = [one[0] for one in stepped]
+            for name, array in stepped[0][4].get("final_obs", {}).items():
+                np.testing.assert_allclose(array, stepped[1][4]["final_obs"][name], atol=5e-4)
+    one = RecEnv(world=half, num_candidates=30, observation="features").reset(seed=1)[0]["user"]
+    assert one.dtype == np.float32
