@@ -2,6 +2,7 @@
 
     python benchmarks/robustness.py                          # MovieLens-100K: its world is fitted, or taken from the cache
     python benchmarks/robustness.py --fits 0 --quick         # without the rating model, on few items
+    python benchmarks/robustness.py --run runs/ml-100k-ppo-1 # the world of a run; do explanations of its agent hold?
     python benchmarks/robustness.py --dataset my.csv --encoder.model my-folder --json out.json
 
 Accidents (typos, dropped words, order, form), near words, and suffixes: random words, the text of the most popular item,
@@ -22,12 +23,17 @@ from typing import Any
 
 import numpy as np
 
+from recworld.agents import load_agent
+from recworld.cli.settings import load_settings
 from recworld.encoders import EncoderSettings, TextVectors, encode_log
-from recworld.evaluation.intervals import two_level
+from recworld.envs import RecVectorEnv
+from recworld.evaluation.deletion import deletion_check
+from recworld.evaluation.explaining import Explainer
 from recworld.evaluation.robustness import Bench, Sizes, remembered, robustness_report
 from recworld.logs import load_log
 from recworld.logs.log import InteractionLog
 from recworld.logs.splits import split_early_late
+from recworld.runs import RunFolder
 from recworld.seeding import generator
 from recworld.simulators.accuracy import rmse
 from recworld.simulators.attraction import fit_attraction
@@ -35,6 +41,7 @@ from recworld.simulators.attraction_rows import consumption_rows
 from recworld.simulators.attraction_settings import AttractionSettings
 from recworld.simulators.build import WorldSettings, cached_world
 from recworld.simulators.dynamics import dynamics_preset
+from recworld.simulators.prepare import assumptions
 from recworld.simulators.rating import RatingRows, fit_rating
 from recworld.simulators.rating_settings import RatingSettings
 from recworld.simulators.world import World
@@ -68,34 +75,54 @@ def rating_cost(log: InteractionLog, bench: Bench, names: list[str] | None, seed
 
 
 def against_fits(
-    log: InteractionLog, text: TextVectors, bench: Bench, words: tuple[str, ...], count: int, seed: int
+    log: InteractionLog, text: TextVectors, bench: Bench, words: tuple[str, ...], count: int, seeds: int = 3
 ) -> None:
-    """Print how far the route's moves are those of the attraction model, fitted again with the suffix in some texts."""
+    """Print how far the route's moves are those of the attraction model, fitted again with the suffix in a few texts."""
     known = log.select(split_early_late(log, WorldSettings().early_share)[0])
-    chosen = generator(seed, "fitted again").permutation(bench.items)[:count]
     settings, source = AttractionSettings(threads=1), consumption_rows(known.user, known.item)
-    changed = text.item.copy()
-    changed[chosen] = bench.encode([" ".join([log.item_text[i], *words]) for i in chosen], "item")
-
-    def fitted(vectors: Any, number: int) -> Any:
-        member = fit_attraction(source, text.user, vectors, settings, 1, number).members[0]
-        everybody = np.arange(log.num_users, dtype=np.int32)
-        return np.stack(
-            [member.predict(everybody, np.full(log.num_users, i, np.int32)).mean() for i in chosen]
+    side, share = bench.route.item, assumptions(bench.world)[0]
+    random = generator(bench.seed, "fitted again")
+    for name, low, high in (("never met", 0, 0), ("met 1 to 10 times", 1, 10), ("met oftener", 11, np.inf)):
+        chosen = random.permutation(np.flatnonzero((bench.count >= low) & (bench.count <= high)))[:count]
+        changed = text.item.copy()
+        changed[chosen] = bench.encode([" ".join([log.item_text[i], *words]) for i in chosen], "item")
+        real = np.zeros((log.num_users, len(chosen)))
+        for seed in range(seeds):
+            for vectors, sign in ((changed, 1), (text.item, -1)):
+                member = fit_attraction(source, text.user, vectors, settings, 1, seed).members[0]
+                real += sign / seeds * (member.item_bias[chosen] + member.user @ member.item[chosen].T)
+        rows = side.moved(chosen, changed[chosen]) - side.own[chosen]
+        guess = bench.route.user.own[:, bench.route.estimate.rating_width : -2] @ (
+            rows[:, bench.route.estimate.rating_width : -2].T
+        )
+        guess += rows[:, -1] / share
+        slope = float((guess * real).sum() / max((guess**2).sum(), 1e-12))
+        likeness = np.corrcoef(guess.ravel(), real.ravel())[0, 1]
+        print(
+            f"fitted again with the suffix in {len(chosen)} texts, items {name}: mean logit {real.mean():+.3f}, along the "
+            f"route {guess.mean():+.3f}; over users and items correlation {likeness:.2f}, "
+            f"slope {slope:.2f}",
+            flush=True,
         )
 
-    base, after, again = fitted(text.item, seed), fitted(changed, seed), fitted(text.item, seed + 1)
-    side = bench.route.item
-    share = bench.world.dynamics.popularity_share or 0.5
-    moved = (side.moved(chosen, changed[chosen]) - side.own[chosen])[:, -1] / share
-    real, noise = after - base, float(np.std(again - base))
-    slope = float(moved @ real / max(moved @ moved, 1e-12))
-    print(
-        f"fitted again with the suffix in {count} texts: mean logit moved by {two_level(real).mean:+.3f}, along the route "
-        f"by {moved.mean():+.3f}; correlation over items {np.corrcoef(moved, real)[0, 1]:.2f}, slope {slope:.2f} (another "
-        f"seed of the fit alone: sd {noise:.3f})",
-        flush=True,
-    )
+
+def explanations(run: RunFolder, world: World, encode: Any, count: int) -> dict[str, Any]:
+    """Print and return what the strongest words of recommended items, and random ones, are worth to the run's agent."""
+    settings = load_settings(run.settings(), str(run.path / "settings.yaml"))
+    arguments = settings.env.arguments() | {"candidates": "all", "observation": "features"}
+    env = RecVectorEnv(1, world=world, users="test", members=[0], **arguments)
+    agent = load_agent(run.trained(), env, device="cpu")
+    explainer, pairs = Explainer(env, encode, agent), []
+    for user in generator(0, "explained").permutation(world.users("test"))[:count]:
+        seen, _ = env.reset(seed=0, options={"user": np.array([user])})
+        pairs.append((int(user), int(env.candidate_items()[0, agent.act(seen)[0, 0]])))
+    found = deletion_check(explainer, pairs)
+    for name, values in found.items():
+        cells = ", ".join(
+            f"{words} {v.mean:+.3f} [{v.low:+.3f}, {v.high:+.3f}]" for words, v in values.items()
+        )
+        print(f"left out of recommended items, the {name} loses: {cells}", flush=True)
+    return {name: {words: v.as_json() for words, v in values.items()} for name, values in found.items()}
 
 
 def parse() -> argparse.Namespace:
@@ -117,7 +144,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--budget", type=int, default=5, help="words of a suffix")
     parser.add_argument("--defences", nargs="*", default=None, help="beside none; all by default")
     parser.add_argument("--fits", type=int, default=1, help="seeds of the rating model; 0: no RMSE")
-    parser.add_argument("--again", type=int, default=40, help="items of the fit with changed texts; 0: none")
+    parser.add_argument("--again", type=int, default=8, help="items of each fit with changed texts; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="few items, users and words")
@@ -153,7 +180,11 @@ def main() -> None:
         told["rmse"] = [rating_cost(log, bench, options.defences, seed) for seed in range(options.fits)]
     if options.again and log.exposures is None:
         words = next((a.words for a in report.attacks if a.words), ())
-        against_fits(log, text, bench, words, min(options.again, len(bench.items)), options.seed)
+        against_fits(log, text, bench, words, options.again)
+    if options.run:
+        told["explanations"] = explanations(
+            RunFolder.open(Path(options.run)), world, encode, options.explained
+        )
     if options.json:
         Path(options.json).write_text(json.dumps(told, indent=1) + "\n")
 

@@ -35,6 +35,9 @@ Ints = npt.NDArray[np.int64]
 
 TOP = 10
 """Places whose overlap and membership are reported."""
+RANDOM, COPIED = "random words", "text of the most popular item"
+SEARCHED, SEARCHED_GROUP = "searched words", "searched for a fifth of users"
+"""Kinds of suffixes."""
 STRONG = 3
 """Words left out together by the check of faithfulness."""
 
@@ -145,6 +148,9 @@ class Bench:
         self.world, self.seed = world, seed
         self.encode = remembered(world, encode)
         self.route = TextRoute.of(world, weights)
+        self.in_group = _group(self.route)
+        for people in (self.users, self.others):
+            self.in_group[people[:1]] |= not self.in_group[people].any()
         self.count = world.agent.popularity.astype(np.float64)
         self.weight = np.minimum(np.maximum(self.count, 0.0), FULL_SAY)
         if (self.weight > 0).sum() < 2:
@@ -201,31 +207,42 @@ class Bench:
         vectors = plain if defence.encode is self.encode else self._catalogue(defence)
         route = read_by(self.route, plain, vectors, self.weight, defence)
         left = skill(self.route, plain, vectors, self.count, defence, self.users, self.seed)
-        searched = tuple(self._search(defence, route))
-        popular = words_of(self.world.item_text[int(np.argmax(self.count))])
-        suffixes: dict[str, list[Sequence[str]]] = {
-            "random words": [self._drawn(int(i)) for i in self.attacked],
-            "text of the most popular item": [popular] * len(self.attacked),
-            "searched words": [searched] * len(self.attacked),
-        }
-        stands = {"new": Standings(route.cold(), self.users, self.attacked, route.item.own)}
-        stands["known"] = Standings(route, self.users, self.attacked, route.item.own)
-        out = []
-        for kind, words in suffixes.items():
-            texts = [appended(t, w) for t, w in zip(self.texts(self.attacked), words, strict=True)]
-            new = defence.encode(texts, "item")
-            after = {n: s.route.scores(self.users, new, self.attacked) for n, s in stands.items()}
-            risen = {n: bootstrap_mean(s.rise(after[n]), self.seed) for n, s in stands.items()}
-            stand = stands["new"]
-            raised = (after["new"] - stand.before).mean(0) / stand.spread
-            top = 100 * (stand.inside(after["new"]) - stand.inside(stand.before))
-            out.append(
-                Attack(
-                    defence.name, kind, searched if kind == "searched words" else (), risen["new"],
-                    bootstrap_mean(raised, self.seed), bootstrap_mean(top, self.seed), risen["known"],
-                )
-            )  # fmt: skip
-        return out, left
+        return [self._attack(defence, route, *one) for one in self._suffixes(defence, route)], left
+
+    def _suffixes(self, defence: Defence, route: TextRoute) -> list[tuple[str, list[list[str]], Ints, bool]]:
+        """Return by kind: the words for each attacked item, the users they are measured on, whether they were searched."""
+        count, popular = len(self.attacked), words_of(self.world.item_text[int(np.argmax(self.count))])
+        of_all = self._search(defence, route, self.others)
+        of_group = self._search(defence, route, self.others[self.in_group[self.others]])
+        return [
+            (RANDOM, [self._drawn(int(i)) for i in self.attacked], self.users, False),
+            (COPIED, [popular] * count, self.users, False),
+            (SEARCHED, [of_all] * count, self.users, True),
+            (SEARCHED_GROUP, [of_group] * count, self.users[self.in_group[self.users]], True),
+        ]
+
+    def _attack(
+        self,
+        defence: Defence,
+        route: TextRoute,
+        kind: str,
+        words: list[list[str]],
+        users: Ints,
+        searched: bool,
+    ) -> Attack:
+        texts = [appended(t, w) for t, w in zip(self.texts(self.attacked), words, strict=True)]
+        new = defence.encode(texts, "item")
+        stand = Standings(route.cold(), users, self.attacked, route.item.own)
+        known = Standings(route, users, self.attacked, route.item.own)
+        after = stand.route.scores(users, new, self.attacked)
+        raised = (after - stand.before).mean(0) / stand.spread
+        top = 100 * (stand.inside(after) - stand.inside(stand.before))
+        risen = known.rise(route.scores(users, new, self.attacked))
+        return Attack(
+            defence.name, kind, tuple(words[0]) if searched else (),
+            bootstrap_mean(stand.rise(after), self.seed), bootstrap_mean(raised, self.seed),
+            bootstrap_mean(top, self.seed), bootstrap_mean(risen, self.seed),
+        )  # fmt: skip
 
     def _catalogue(self, defence: Defence) -> FloatArray:
         """Return the vectors of all items, as a defence reads them: those that are ranked beside attacked ones, too."""
@@ -235,11 +252,11 @@ class Bench:
         random = self.random("suffix", item)
         return [self.words[n] for n in random.permutation(len(self.words))[: self.sizes.budget]]
 
-    def _search(self, defence: Defence, route: TextRoute) -> list[str]:
+    def _search(self, defence: Defence, route: TextRoute, users: Ints) -> list[str]:
         cold = route.cold()
 
         def score(texts: Sequence[str], items: Ints) -> Floats:
-            return np.asarray(cold.scores(self.others, defence.encode(texts, "item"), items).mean(0))
+            return np.asarray(cold.scores(users, defence.encode(texts, "item"), items).mean(0))
 
         s = self.sizes
         return search_suffix(score, self.texts(self.seen), self.seen, self.words, s.budget, s.keep)
@@ -263,6 +280,14 @@ class Bench:
             for name, value in zip(lost, after, strict=True):
                 lost[name].append(float(base - value) / spread)
         return {name: bootstrap_mean(values, self.seed) for name, values in lost.items()}
+
+
+def _group(route: TextRoute) -> npt.NDArray[np.bool_]:
+    """Return the fifth of the users, (U,) bool, who stand farthest out along the direction in which tastes differ most."""
+    taste = route.user.own[:, route.estimate.rating_width : -2]
+    centred = taste - taste.mean(0)
+    along = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
+    return np.asarray(along >= np.quantile(along, 0.8))
 
 
 class Standings:

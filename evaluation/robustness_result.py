@@ -54,7 +54,8 @@ class Attack:
 
     Attributes:
         defence: name of the reading.
-        suffix: kind: "random words", "text of the most popular item", "searched words".
+        suffix: kind: random words, the text of the most popular item, words searched for to rise with all users, or with the
+            fifth of them whose tastes stand out (measured on such users).
         words: the suffix searched for; empty for the others.
         gain: places that an attacked new item rises, in per cent of the catalogue; interval over items.
         raised: move of its score, in standard deviations of a user's scores.

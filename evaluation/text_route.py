@@ -2,13 +2,16 @@
 
 The factors of a world's agent side are fitted with text as side information: around a linear function of the text vector
 where little else is known, away from it where the log says more. That function is read off the tables again, by ridge
-regression, together with how fast the log takes over from the text:
+regression, and a changed text moves a row by a share of what it moves the function:
 
-    row(text') = row + share * (T(text') - T(text)),      share = n0 / (n0 + n)
+    row(text') = row + share * (T(text') - T(text))
 
-T: the regression; n: early interactions; n0: rows that the text is worth, estimated from how far the fitted rows stand away
-from T as n grows (a row shrunken towards T stands tau^2 n / (n + n0) from it in mean square). With n = 0 text is all there
-is. A text changed after the fit, and the log left as it is: this is what a new fit would make of it, to first order.
+With no early interaction text is all there is: share 1. Ratings, and attraction learnt from exposures, are Bayesian
+factorisations: share = n0 / (n0 + n) after n interactions, n0 the variance of the noise over that of what text leaves open.
+Attraction learnt from consumption is drawn towards the text at each of its rows, so the text's say does not fade:
+share = floor + (1 - floor) n0 / (n0 + n), with numbers measured on MovieLens-100K by fitting it again with other texts
+(`benchmarks/robustness.py --again` measures them on any log). A text changed after the fit, and the log left as it is: this
+is what a new fit would make of it, to first order and on average over items of as many interactions.
 """
 
 from __future__ import annotations
@@ -62,8 +65,8 @@ class Remembered:
 
 STRENGTHS = tuple(10.0 ** np.arange(-2, 5))
 """Ridge penalties tried; each column takes the one with the smallest leave-one-out error."""
-ROWS_TRIED = 10.0 ** np.arange(-1, 4.01, 0.25)
-"""Values of n0 tried."""
+FADING = {1: (0.3, 3.0), 3: (0.17, 1.0)}
+"""Floor and n0 of attraction learnt from consumption: of factors (group 1) and of biases (group 3)."""
 FULL_SAY = 20.0
 """Interactions from which on a member counts in full in the regression, as in the fit of the attraction model."""
 
@@ -179,11 +182,11 @@ class TextRoute:
             world.scale.kind != "click",
         )  # fmt: skip
         met = np.diff(world.agent.history_start).astype(np.float64)
-        groups = column_groups(user.shape[1], seer.rating_width)
+        groups, noise = column_groups(user.shape[1], seer.rating_width), _noise(world)
         return cls(
             estimate,
-            _side(world.user_vector, user, met, item, groups),
-            _side(world.item_vector, item, world.agent.popularity.astype(np.float64), user, groups),
+            _side(world.user_vector, user, met, item, groups, noise),
+            _side(world.item_vector, item, world.agent.popularity.astype(np.float64), user, groups, noise),
         )
 
     def cold(self) -> TextRoute:
@@ -223,7 +226,22 @@ def _rows(factors: FloatArray, rating: FloatArray, attraction: FloatArray) -> Fl
     return np.concatenate([factors, rating[:, None], attraction[:, None]], 1).astype(np.float64)
 
 
-def _side(vectors: FloatArray, own: Floats, count: Floats, other: Floats, groups: Floats) -> Side:
+def _noise(world: World) -> dict[int, float]:
+    """Return the noise variance of one interaction by group of columns; none for attraction learnt from consumption."""
+    seer = world.agent.response
+    spread = 1 / seer.user_scale if world.scale.kind == "discrete" else seer.user_sigma
+    ratings = float(np.mean(spread.astype(np.float64) ** 2))
+    out = {0: ratings, 2: ratings}
+    if world.attraction_known:
+        # A shown row tells s (1 - s) of a logit; counted are clicks, one in 1 / s rows.
+        rate = float(np.mean(expit(seer.user_attraction_bias.astype(np.float64))))
+        out |= dict.fromkeys((1, 3), 1 / max(1 - rate, 0.1))
+    return out
+
+
+def _side(
+    vectors: FloatArray, own: Floats, count: Floats, other: Floats, groups: Floats, noise: dict[int, float]
+) -> Side:
     """Return a side.
 
     Args:
@@ -232,6 +250,7 @@ def _side(vectors: FloatArray, own: Floats, count: Floats, other: Floats, groups
         count: (n,) early interactions.
         other: (m, F + 2) rows of the other side: they say how much a gap in the factors matters.
         groups: (F + 2,) of `column_groups`.
+        noise: of `_noise`.
     """
     met = count > 0
     if met.sum() < 2:
@@ -239,33 +258,35 @@ def _side(vectors: FloatArray, own: Floats, count: Floats, other: Floats, groups
     slope, level = ridge(vectors[met], own[met], np.minimum(np.maximum(count[met], 1.0), FULL_SAY))
     told = vectors.astype(np.float64) @ slope + level
     share = np.ones_like(own)
-    for group in np.unique(groups):
+    for group in (0, 1, 2, 3):
         columns = groups == group
-        gap = own[met][:, columns] - told[met][:, columns]
-        metric = np.atleast_2d(np.cov(other[:, columns].T)) if group < 2 else np.eye(int(columns.sum()))
-        size = np.einsum("nf,fg,ng->n", gap, metric, gap)
-        share[:, columns] = (1 / (1 + count / rows_of_text(count[met], size)))[:, None]
+        if group not in noise:
+            floor, rows = FADING[group]
+        elif columns.any():
+            gap = own[met][:, columns] - told[met][:, columns]
+            metric = np.atleast_2d(np.cov(other[:, columns].T)) if group < 2 else np.eye(1)
+            floor, rows = (
+                0.0,
+                rows_of_text(count[met], np.einsum("nf,fg,ng->n", gap, metric, gap), noise[group]),
+            )
+        else:
+            continue
+        share[:, columns] = (floor + (1 - floor) / (1 + count / rows))[:, None]
     return Side(own, told, share, slope, level)
 
 
-def rows_of_text(count: Floats, size: Floats, bins: int = 12) -> float:
-    """Return n0 at which mean squared gaps follow tau^2 n / (n + n0) best; the largest tried where there are no gaps.
+def rows_of_text(count: Floats, size: Floats, noise: float) -> float:
+    """Return n0: how many interactions the text is worth, from the gaps of the half of the members with the most.
+
+    A posterior mean stands tau^2 n / (n + n0) from what its text says, in mean square, and n0 = noise / tau^2: both together
+    are a quadratic equation in n0.
 
     Args:
-        count: (n,) rows of each member; those without are not read.
-        size: (n,) its squared gap to what its text says.
-        bins: of equal mass, over whose means the curve is laid.
+        count: (n,) interactions of each member.
+        size: (n,) squared gaps between the scores that its row and its text make one expect.
+        noise: variance of the noise of one interaction.
     """
-    size, count = size[count > 0], count[count > 0]
-    if len(count) == 0:
-        return float(ROWS_TRIED[-1])
-    order = np.array_split(np.argsort(count, kind="stable"), min(bins, len(count)))
-    n = np.array([count[part].mean() for part in order])
-    gap = np.array([size[part].mean() for part in order])
-    best, chosen = np.inf, float(ROWS_TRIED[-1])
-    for rows in ROWS_TRIED[::-1]:
-        curve = n / (n + rows)
-        error = float(((gap - curve * (curve @ gap) / (curve @ curve)) ** 2).sum())
-        if error < best - 1e-12:
-            best, chosen = error, float(rows)
-    return chosen
+    many = count >= np.median(count)
+    gap, rows = float(size[many].mean()), max(float(count[many].mean()), 1.0)
+    ratio = noise / max(gap, 1e-9 * noise)
+    return max(rows / 2 * (np.sqrt(1 + 4 * ratio / rows) - 1), 1e-3)

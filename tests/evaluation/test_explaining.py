@@ -14,6 +14,7 @@ from recworld.agents.preferences import preference_of
 from recworld.envs import RecVectorEnv
 from recworld.errors import InputError
 from recworld.evaluation import Explainer, explain
+from recworld.evaluation.deletion import deletion_check
 from recworld.evaluation.explaining import Person
 from recworld.evaluation.fold_in import FoldIn
 from recworld.evaluation.text_route import TextRoute, rows_of_text
@@ -149,12 +150,14 @@ def test_the_route_finds_the_word_that_matters(golden: World) -> None:
 def test_the_log_takes_over_from_the_text() -> None:
     rng = np.random.default_rng(0)
     for wanted in (3.0, 30.0, 300.0):
-        count = np.round(np.exp(rng.uniform(0, 6, 3000)))
-        gap = rng.normal(size=3000) * np.sqrt(count / (count + wanted))
-        assert 0.4 < rows_of_text(count, gap**2) / wanted < 2.5
+        count, noise = np.round(np.exp(rng.uniform(0, 6, 3000))), 0.8
+        gap = rng.normal(size=3000) * np.sqrt(noise / wanted * count / (count + wanted))
+        assert rows_of_text(count, gap**2, noise) == pytest.approx(wanted, rel=0.35)
     met = known_world(popular=True)
     side = TextRoute.of(met).item
     assert side.share[met.agent.popularity == 0].min() == 1.0
+    order = np.argsort(met.agent.popularity, kind="stable")
+    assert (np.diff(side.share[order], axis=0) <= 0).all()
     cold = TextRoute.of(met).cold().item
     np.testing.assert_array_equal(cold.own, side.told)
     assert cold.share.min() == 1.0
@@ -302,6 +305,16 @@ def test_what_was_learnt_about_an_item_stays_with_it(world: World, make_env: Any
 def test_agents_without_a_preference_say_so(world: World, make_env: Any, name: str) -> None:
     env = make_env(world)
     assert preference_of(make_agent(name, env, 0)) is None
+
+
+def test_the_words_named_matter_more_than_others(golden: World, make_env: Any) -> None:
+    env = make_env(golden)
+    pairs = [(user, item_with(golden, user, "gold")) for user in range(6)]
+    found = deletion_check(Explainer(env, encode, make_agent("ppo", env, 0)), pairs)
+    assert set(found) == {"agent", "estimate"}
+    for values in found.values():
+        assert values["lead"].low > 0
+        assert values["lead"].mean == pytest.approx(values["top"].mean - values["random"].mean)
 
 
 def test_near_items_share_words(golden: World, make_env: Any) -> None:

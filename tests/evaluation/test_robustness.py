@@ -121,7 +121,7 @@ def test_the_report_is_repeatable_and_readable(golden: World, report: Any) -> No
     assert [a for a in report.attacks if a.defence in ("none", "cap")] == list(again.attacks)
     told = json.loads(json.dumps(report.to_json()))
     assert len(told["rows"]) == 10
-    assert len(told["attacks"]) == 15
+    assert len(told["attacks"]) == 20
     assert told["setting"]["budget"] == 2
     for word in ("typos", "near words", "as known", "searched words", "gold", "window", "R2 of newcomers"):
         assert word in report.text()
