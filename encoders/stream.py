@@ -25,7 +25,7 @@ from recworld.storage import cache_root, content_hash, read_json, write_json
 FORMAT = "stream/1"
 BLOCK = 8192
 """Texts encoded and written as one: a kill loses at most this many."""
-IN_MEMORY = 1 << 29
+IN_MEMORY = 1 << 28
 """Bytes of vectors of a whole log from which on they stand in a file while they are worked on."""
 STALE_SECONDS = 86400.0
 BLOCK_CHARS = 1 << 25
@@ -134,8 +134,13 @@ def by_blocks(vectors: FloatArray, function: Callable[[FloatArray], FloatArray])
     """Return `function` of (n, W) vectors, row by row the same; very many go through it in blocks."""
     if vectors.nbytes <= IN_MEMORY:
         return function(vectors)
-    parts = [function(np.array(vectors[n : n + BLOCK])) for n in range(0, len(vectors), BLOCK)]
-    return np.concatenate(parts)
+    out: FloatArray | None = None
+    for n in range(0, len(vectors), BLOCK):
+        part = function(np.array(vectors[n : n + BLOCK]))
+        if out is None:
+            out = np.empty((len(vectors), part.shape[1]), np.float32)
+        out[n : n + len(part)] = part
+    return function(vectors) if out is None else out
 
 
 @contextlib.contextmanager
