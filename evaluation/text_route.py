@@ -289,4 +289,4 @@ def rows_of_text(count: Floats, size: Floats, noise: float) -> float:
     many = count >= np.median(count)
     gap, rows = float(size[many].mean()), max(float(count[many].mean()), 1.0)
     ratio = noise / max(gap, 1e-9 * noise)
-    return max(rows / 2 * (np.sqrt(1 + 4 * ratio / rows) - 1), 1e-3)
+    return float(max(rows / 2 * (np.sqrt(1 + 4 * ratio / rows) - 1), 1e-3))
