@@ -1,12 +1,12 @@
 """What does a stored user vector give away? Gender and age group of the people of MovieLens-100K, guessed from it.
 
-    python benchmarks/attribute_inference.py                             # guesses at every noise, a minute
-    python benchmarks/attribute_inference.py --ratings --noise 0 1       # ... and what the noise costs: four fits
+    python benchmarks/attribute_inference.py                             # guesses at every noise, some minutes
+    python benchmarks/attribute_inference.py --ratings --noise 1 2 8     # what the noise costs, some minutes more
 
 Their texts are age, gender and occupation. Two people guess. *Learning*: knows gender and age of four fifths of the users
 and learns the rest from their vectors (logistic regression, five folds, penalty chosen inside the training folds).
 *Trying*: knows nobody, has the encoder, encodes every age, gender and occupation there is, and weighs each by how likely
-the stored vector is under the noise, which is the best that can be done without outside knowledge. The same is asked of
+the stored vector is under the noise, near the best that is possible without knowing who the users are. The same is asked of
 what else a world holds: factors of the rating model, and the early history.
 
 Balanced accuracy (mean over classes of the share found; guessing the largest class has one over the number of classes) and
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 import warnings
 from typing import Any
 
@@ -39,7 +38,6 @@ from recworld.logs import InteractionLog, load_log
 from recworld.logs.movielens import user_text
 from recworld.logs.splits import split_by_user, split_early_late, split_random
 from recworld.seeding import generator
-from recworld.simulators.accuracy import rmse
 from recworld.simulators.rating import RatingFit, RatingRows, fit_rating
 from recworld.simulators.rating_settings import RatingSettings
 
@@ -204,27 +202,45 @@ def behaviour(log: InteractionLog) -> None:
         )
 
 
-def rating_figures(log: InteractionLog, vectors: TextVectors, level: float | None, threads: int) -> None:
+def rating_figures(
+    log: InteractionLog, vectors: TextVectors, levels: list[float | None], seeds: int, threads: int
+) -> None:
     """Print held-out errors of the rating model with noisy user vectors (None: no user text), and what its factors tell."""
     classes, known = attributes(log.user_text)
-    user = np.zeros_like(vectors.user) if level is None else noisy(vectors.user, level, KEY)
     rows, settings = RatingRows(log.user, log.item, log.rating), RatingSettings(threads=threads)
-    cells = []
-    for name, (train, held) in {
-        "known users": split_random(log, 0.2, 0),
-        "users never met": split_by_user(log, 0.2, 0),
-    }.items():
-        test, start = rows.take(held), time.perf_counter()
-        fit = fit_rating(rows.take(train), user, vectors.item, log.scale, settings, 1, 0)
-        error = rmse(fit.predict(test.user, test.item), test.rating.astype(np.float64))
-        cells.append(f"{name} {error:.4f} ({time.perf_counter() - start:.0f} s)")
-        if name == "known users":
-            factors = user_factors(fit)
-    label = "no user text" if level is None else f"noise {level:g}"
-    print(f"| {label} | RMSE: {', '.join(cells)} |", flush=True)
-    for attribute, values in classes.items():
-        cell = with_intervals(learnt(factors[known], values[known]), values[known])
-        print(f"| {label} | rating factors | {attribute} | {cell} |", flush=True)
+    cuts = {"known users": split_random(log, 0.2, 0), "users never met": split_by_user(log, 0.2, 0)}
+    errors: dict[tuple[str, float | None], Floats] = {}
+    for level in levels:
+        label = "no user text" if level is None else f"noise {level:g}"
+        user = np.zeros_like(vectors.user) if level is None else noisy(vectors.user, level, KEY)
+        for name, (train, held) in cuts.items():
+            test, squares = rows.take(held), []
+            for seed in range(seeds):
+                fit = fit_rating(rows.take(train), user, vectors.item, log.scale, settings, 1, seed)
+                squares.append((fit.predict(test.user, test.item) - test.rating) ** 2)
+                if name == "known users" and seed == 0:
+                    factors = user_factors(fit)
+            errors[name, level] = np.mean(squares, axis=0)
+            each = ", ".join(f"{np.sqrt(square.mean()):.4f}" for square in squares)
+            cell = f"{np.sqrt(errors[name, level].mean()):.4f} (by seed: {each})"
+            more = (
+                over_exact(errors[name, level], errors[name, 0.0], test.user) if (name, 0.0) in errors else ""
+            )
+            print(f"| {label} | RMSE, {name} | {cell} | {more} |", flush=True)
+        for attribute, values in classes.items():
+            cell = with_intervals(learnt(factors[known], values[known]), values[known])
+            print(f"| {label} | rating factors | {attribute} | {cell} |", flush=True)
+
+
+def over_exact(squares: Floats, exact: Floats, user: npt.NDArray[np.int32]) -> str:
+    """Return how much larger an RMSE is than that with exact vectors, with an interval of a bootstrap over users."""
+    number = np.unique(user, return_inverse=True)[1]
+    sums = np.stack([np.bincount(number, values) for values in (squares, exact, np.ones_like(exact))])
+    random = generator(0, "bootstrap", "rows")
+    draws = [sums[:, random.integers(0, sums.shape[1], sums.shape[1])].sum(axis=1) for _ in range(RESAMPLES)]
+    lead = [np.sqrt(a / n) - np.sqrt(b / n) for a, b, n in [sums.sum(axis=1), *draws]]
+    low, high = np.quantile(lead[1:], [0.025, 0.975])
+    return f"{lead[0]:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def user_factors(fit: RatingFit) -> Floats:
@@ -245,14 +261,15 @@ def main() -> None:
     parser.add_argument(
         "--ratings", action="store_true", help="fit the rating model at each noise, and without user text"
     )
+    parser.add_argument("--seeds", type=int, default=2, help="of the rating model")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     log = load_log("ml-100k")
     vectors = encode_log(log, EncoderSettings())
     print(" ".join(["python", *sys.argv]))
     if options.ratings:
-        for level in [None, *options.noise]:
-            rating_figures(log, vectors, level, options.threads)
+        exact_first = sorted({0.0, *options.noise})
+        rating_figures(log, vectors, [*exact_first, None], options.seeds, options.threads)
         return
     guesses(log, vectors, options.noise)
     behaviour(log)
