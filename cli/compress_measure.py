@@ -220,23 +220,34 @@ def cut(log: InteractionLog, name: str, held: Literal["validation", "test"], see
     return rest[~chosen], rest[chosen]
 
 
+def fit_seed(seed: int, n: int) -> int:
+    """Return the seed of the n-th cut and of the fits on it."""
+    return child_seed(seed, "compress", "fit", n) % 2**31
+
+
+def held_out_error(
+    log: InteractionLog, encoder: EncoderSettings, settings: CompressSettings, part: str, seed: int
+) -> float:
+    """Return the RMSE of a rating model of one member on the held-out rows of a cut."""
+    text = encode_log(log, encoder)
+    rows = RatingRows(log.user, log.item, log.rating)
+    train, test = (rows.take(chosen) for chosen in cut(log, part, settings.held, seed))
+    fit = fit_rating(train, text.user, text.item, log.scale, settings.rating, 1, seed)
+    return rmse(fit.predict(test.user, test.item), test.rating.astype(np.float64))
+
+
 def held_out(
     encoders: dict[str, EncoderSettings], log: InteractionLog, settings: CompressSettings,
     note: Callable[[str], None] = lambda line: None,
 ) -> dict[str, dict[str, tuple[float, ...]]]:  # fmt: skip
-    """Return the RMSE of the rating model by encoder and cut, for each seed; one member, all cuts and seeds alike."""
-    rows = RatingRows(log.user, log.item, log.rating)
-    texts = {name: encode_log(log, each) for name, each in encoders.items()}
+    """Return the RMSE of the rating model by encoder and cut, for each seed; all cuts and seeds alike."""
     errors: dict[str, dict[str, list[float]]] = {name: {each: [] for each in CUTS} for name in encoders}
     with bar(len(encoders) * len(CUTS) * settings.fits, "Rating models", "fits") as shown:
         for n in range(settings.fits):
-            seed = child_seed(settings.seed, "compress", "fit", n) % 2**31
+            seed = fit_seed(settings.seed, n)
             for part in CUTS:
-                kept, held = cut(log, part, settings.held, seed)
-                train, test = rows.take(kept), rows.take(held)
-                for name, text in texts.items():
-                    fit = fit_rating(train, text.user, text.item, log.scale, settings.rating, 1, seed)
-                    error = rmse(fit.predict(test.user, test.item), test.rating.astype(np.float64))
+                for name, encoder in encoders.items():
+                    error = held_out_error(log, encoder, settings, part, seed)
                     errors[name][part].append(error)
                     note(f"  seed {n}, {part}: {name} {error:.4f}")
                     shown.update(1)
