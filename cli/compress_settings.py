@@ -35,7 +35,7 @@ class CompressSettings(Settings):
     """Layers that stay."""
     layer_choice: LayerChoice = "first"
     """Which: first: the first ones; alternate: evenly spread (every second where half of them stay)."""
-    distil_epochs: int = Field(6, ge=0)
+    distil_epochs: int = Field(5, ge=0)
     """Times that all texts are gone through at most to teach the smaller model; 0: layers are cut and nothing else."""
     weights: Precision = "float32"
     """Precision of the weights on disk; float16 takes half the room."""
