@@ -20,7 +20,7 @@ import torch
 from recworld.agents.base import Observation
 from recworld.agents.baselines_common import FloatArray, ItemNumbers
 from recworld.agents.facts import FactReader, to_tensors
-from recworld.agents.packing import Arrays
+from recworld.packing import Arrays
 from recworld.seeding import generator
 
 if TYPE_CHECKING:

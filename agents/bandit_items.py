@@ -11,7 +11,7 @@ from pydantic import Field
 from recworld.agents.base import Observation
 from recworld.agents.baselines_common import FloatArray, IntArray, ItemNumbers
 from recworld.agents.online import OnlineAgent, OnlineSettings
-from recworld.agents.packing import Arrays
+from recworld.packing import Arrays
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv

@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.bandit_features import CHANCE, SCORE, SCORE_SCALE, BanditFeatures
 from recworld.agents.base import Observation
 from recworld.agents.baselines_common import FORBIDDEN, FloatArray, IntArray, top_k
 from recworld.agents.baselines_static import reward_weights
 from recworld.agents.online import OnlineAgent, OnlineSettings
-from recworld.agents.packing import Arrays
 from recworld.agents.posteriors import LinearPosterior, LogisticPosterior, Posterior
 from recworld.errors import InputError
+from recworld.packing import Arrays
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv

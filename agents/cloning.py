@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.base import Observation
 from recworld.agents.baselines_common import ItemNumbers
 from recworld.agents.facts import to_tensors

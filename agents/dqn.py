@@ -32,7 +32,7 @@ from stable_baselines3.common.type_aliases import RolloutReturn
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.facts import POSITIONS, Tensors, centred_row, to_tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import BorderMixin, LearnerSettings, TorchAgent

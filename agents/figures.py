@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recworld.agents.packing import Arrays
+from recworld.packing import Arrays
 
 
 def of_step(info: dict[str, Any], name: str) -> npt.NDArray[Any]:

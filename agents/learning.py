@@ -19,13 +19,13 @@ from pydantic import Field
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.facts import to_tensors
 from recworld.agents.figures import TrainingFigures
-from recworld.agents.packing import Arrays
 from recworld.agents.requirements import FORMAT, check_resumed, check_steps, chosen_settings, stored_settings
 from recworld.agents.scorer import NetworkSettings
 from recworld.errors import CorruptError, InputError
+from recworld.packing import Arrays
 from recworld.seeding import child_seed
 from recworld.settings import Settings, validate
 from recworld.storage import read_arrays, read_json, write_arrays, write_json

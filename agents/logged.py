@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from recworld.agents.packing import Arrays
 from recworld.errors import InputError
+from recworld.packing import Arrays
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv

@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.base import Callback, Observation
 from recworld.agents.baselines_common import FloatArray, IntArray, top_k
 from recworld.agents.baselines_static import reward_weights, slot_reward
 from recworld.agents.figures import TrainingFigures, of_step
-from recworld.agents.packing import Arrays
 from recworld.agents.requirements import (
     FORMAT,
     check_resets_itself,
@@ -29,6 +28,7 @@ from recworld.agents.requirements import (
     stored_settings,
 )
 from recworld.errors import CorruptError, InputError
+from recworld.packing import Arrays
 from recworld.seeding import child_seed, generator
 from recworld.settings import Settings, validate
 from recworld.storage import read_arrays, read_json, write_arrays, write_json

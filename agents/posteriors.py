@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cholesky, solve_triangular
 
-from recworld.agents.packing import Arrays
+from recworld.packing import Arrays
 
 Floats = npt.NDArray[np.float64]
 

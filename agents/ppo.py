@@ -11,7 +11,7 @@ from pydantic import Field
 from recworld.agents.learning import LearnerSettings, TorchAgent
 from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.on_policy import RolloutBuffer, SlateA2C, SlatePolicy, SlatePPO
-from recworld.agents.packing import torch_generator
+from recworld.packing import torch_generator
 from recworld.seeding import child_seed, generator
 
 if TYPE_CHECKING:

@@ -32,17 +32,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.baselines_static import reward_weights, slot_reward
 from recworld.agents.facts import Tensors, to_tensors
 from recworld.agents.figures import of_step
 from recworld.agents.learning import LearnerSettings, TorchAgent
 from recworld.agents.networks import SlatePolicyNetwork
 from recworld.agents.online import SLOT_NAMES
-from recworld.agents.packing import Arrays
 from recworld.agents.plackett_luce import HIDDEN, PlackettLuce
 from recworld.agents.replay import part
 from recworld.agents.rounds import Rounds
+from recworld.packing import Arrays
 from recworld.seeding import child_seed, generator
 
 if TYPE_CHECKING:

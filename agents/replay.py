@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from gymnasium import spaces
 
-from recworld.agents.packing import Arrays
 from recworld.errors import InputError
+from recworld.packing import Arrays
 
 PER_CANDIDATE = ("action_mask", "candidate_score", "candidates")
 """Parts of an observation with a row per candidate."""

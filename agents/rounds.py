@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from recworld.agents.learning import BorderMixin
-from recworld.agents.packing import Arrays
 from recworld.agents.requirements import check_resets_itself
+from recworld.packing import Arrays
 
 if TYPE_CHECKING:
     from recworld.envs import RecVectorEnv

@@ -12,11 +12,11 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, RolloutReturn
 from torch import Tensor
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.drawing import drawing_from
 from recworld.agents.learning import BorderMixin
-from recworld.agents.packing import Arrays
 from recworld.agents.wishes import STATE
+from recworld.packing import Arrays
 
 
 class WishReplay:

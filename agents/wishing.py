@@ -20,7 +20,7 @@ from stable_baselines3.sac.policies import MultiInputPolicy as SACPolicy
 from stable_baselines3.td3.policies import MultiInputPolicy as TD3Policy
 from torch import Tensor, nn
 
-from recworld.agents import packing
+from recworld import packing
 from recworld.agents.drawing import drawing_from
 from recworld.agents.facts import Tensors, to_tensors
 from recworld.agents.learning import LearnerSettings, TorchAgent

@@ -21,6 +21,7 @@ from recworld.simulators.calibration import fitted_dynamics
 from recworld.simulators.dynamics import FITTED, PRESETS, DynamicsSettings, dynamics_preset
 from recworld.simulators.world import World
 
+S = TypeVar("S", bound=Settings)
 W = TypeVar("W", bound="WorldSource")
 
 
@@ -199,7 +200,7 @@ def resolve_train(tokens: Sequence[str]) -> TrainSettings:
     file = _config_file(tokens)
     algo = str(peek(tokens, "--algo") or file.get("algo", TrainSettings.model_fields["algo"].default))
     model = train_settings_type(algo)
-    return _complete(_layered(model, tokens, [_dataset(tokens, file), algo]), model)
+    return _complete(layered(model, tokens, [algo]), model)
 
 
 def resolve_fit(tokens: Sequence[str]) -> FitSettings:
@@ -208,8 +209,7 @@ def resolve_fit(tokens: Sequence[str]) -> FitSettings:
     Raises:
         InputError: a file, a name or a value is wrong.
     """
-    settings = _layered(FitSettings, tokens, [_dataset(tokens, _config_file(tokens))])
-    return _complete(settings, FitSettings)
+    return _complete(layered(FitSettings, tokens), FitSettings)
 
 
 def _config_file(tokens: Sequence[str]) -> dict[str, Any]:
@@ -221,9 +221,14 @@ def _dataset(tokens: Sequence[str], file: dict[str, Any]) -> str:
     return str(peek(tokens, "--dataset") or file.get("dataset", WorldSource.model_fields["dataset"].default))
 
 
-def _layered(model: type[W], tokens: Sequence[str], packaged: Sequence[str]) -> W:
+def layered(model: type[S], tokens: Sequence[str], packaged: Sequence[str] = ()) -> S:
+    """Return settings: code, then the package's YAML of the data set and of `packaged`, then --config, then the flags.
+
+    Raises:
+        InputError: a file, a name or a value is wrong.
+    """
     values: dict[str, Any] = {}
-    for name in packaged:
+    for name in (_dataset(tokens, _config_file(tokens)), *packaged):
         values = merge(values, parse_yaml(config_text(name), f"configs/{name}.yaml"))
         validate(model, values, f"configs/{name}.yaml")
     file = _config_file(tokens)

@@ -42,6 +42,8 @@ def load_model(folder: ModelFolder, device_name: str, backend: TorchBackend = "t
     """
     import torch
 
+    from recworld.encoders.adapters import attach_stored
+
     folder.check()
     device = _device("cpu" if backend == "torch-int8" and device_name == "auto" else device_name)
     if backend == "torch-int8" and device.type != "cpu":
@@ -52,6 +54,7 @@ def load_model(folder: ModelFolder, device_name: str, backend: TorchBackend = "t
     with _silence(), torch.random.fork_rng(devices=[]):
         try:
             tokenizer, transformer = _from_pretrained(folder.path)
+            attach_stored(transformer, folder.path)
             dense = tuple(_dense(path) for path in folder.dense)
         except RecworldError:
             raise

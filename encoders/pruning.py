@@ -132,11 +132,16 @@ def write_model(student: Student, path: Path, precision: Precision = "float32") 
     """
     import torch
 
+    from recworld.encoders.adapters import FILE, split
+
     source, dtype = student.source, getattr(torch, precision)
     for pattern in TOKENIZER:
         for file in sorted(source.path.glob(pattern)):
             shutil.copyfile(file, path / file.name)
-    _write_tensors(path / WEIGHTS[0], student.model.transformer.state_dict(), dtype)
+    plain, added = split(student.model.transformer.state_dict())
+    _write_tensors(path / WEIGHTS[0], plain, dtype)
+    if added:
+        _write_tensors(path / FILE, added, dtype)
     config = student.model.transformer.config
     described = {name: value for name, value in config.to_dict().items() if not name.startswith("_")}
     write_json(path / "config.json", described | {"dtype": precision})

@@ -22,6 +22,8 @@ class EncoderSettings(Settings):
     the vectors of files (user_vectors, item_vectors)."""
     model: str | None = Field(default=None, min_length=1)
     """Weights for bert: a folder or a name on the hub; none: all-MiniLM-L6-v2, installed by pip."""
+    user_model: str | None = Field(default=None, min_length=1)
+    """Weights that read the texts of users, of the same width as those of `model`; none: the same weights."""
     backend: Backend = "torch"
     """What computes bert: torch; torch-int8: 8-bit matrix products (CPU); half: float16 weights, on a GPU computed with as
     they are; onnx: ONNX Runtime; onnx-int8: the same with 8-bit weights, faster, nearly the same vectors. The last two need

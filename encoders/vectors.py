@@ -82,14 +82,14 @@ class TextVectors:
         return content_hash("text/1", self.user, self.item, self.encoder_fingerprint, reduction, *given)
 
     @cached_property
-    def _encoder(self) -> Encoder:
-        encoder = _rebuild(self.settings, self.tfidf)
-        if encoder.fingerprint != self.encoder_fingerprint:
+    def _encoders(self) -> dict[Role, Encoder]:
+        encoders = _towers(self.settings, self.tfidf)
+        if _fingerprint(encoders) != self.encoder_fingerprint:
             raise InputError(
                 f"encoder.model {self.settings.model or 'default'!r} is not the model that these vectors were "
                 "made with: its files have changed. Bring the old ones back, or fit anew."
             )
-        return encoder
+        return encoders
 
     def encode_new(self, texts: Sequence[str], role: Role = "user", *, keep: bool = True) -> FloatArray:
         """Return the vectors of texts that describe new users (or items), (n, D) float32 unit rows.
@@ -108,7 +108,8 @@ class TextVectors:
         """
         if self.reduction is None or not self.reads_text:
             return np.zeros((len(clean_texts(texts)), self.width), np.float32)
-        encoder = self._encoder if keep else getattr(self._encoder, "inner", self._encoder)
+        encoder = self._encoders[role]
+        encoder = encoder if keep else getattr(encoder, "inner", encoder)
         raw = encoder.encode(texts)
         beside_it = len(self.reduction.user_centre) - raw.shape[1]
         return self.reduction.apply(np.pad(raw, ((0, 0), (0, beside_it))) if beside_it else raw, role)
@@ -240,10 +241,41 @@ def _raw(
         from recworld.encoders.tfidf import TfidfEncoder
 
         tfidf = TfidfEncoder.fit([*users, *items], settings.seed).state()
-    encoder = _rebuild(settings, tfidf)
-    raw = scratch.enter_context(encoded([*users, *items], encoder))  # (U + I, W)
     told = (_distinct(users), _distinct(items))
-    return _Raw(raw[: len(users)], raw[len(users) :], told, encoder.fingerprint, tfidf)
+    towers = _towers(settings, tfidf)
+    if towers["user"] is towers["item"]:
+        raw = scratch.enter_context(encoded([*users, *items], towers["item"]))  # (U + I, W)
+        parts = (raw[: len(users)], raw[len(users) :])
+    else:
+        parts = (
+            scratch.enter_context(encoded(users, towers["user"])),
+            scratch.enter_context(encoded(items, towers["item"])),
+        )
+    return _Raw(*parts, told, _fingerprint(towers), tfidf)
+
+
+def _towers(
+    settings: EncoderSettings, tfidf: tuple[dict[str, Any], dict[str, Any]] | None
+) -> dict[Role, Encoder]:
+    """Return what reads the texts of users and of items: one encoder twice, or one each.
+
+    Raises:
+        InputError: their widths differ.
+    """
+    items = _rebuild(settings, tfidf)
+    if settings.user_model is None or settings.kind != "bert":
+        return {"user": items, "item": items}
+    users = _rebuild(settings.model_copy(update={"model": settings.user_model}), None)
+    if users.width != items.width:
+        raise InputError(
+            f"encoder.user_model must give vectors of the same width as encoder.model, {items.width}. Got {users.width}."
+        )
+    return {"user": users, "item": items}
+
+
+def _fingerprint(towers: dict[Role, Encoder]) -> str:
+    user, item = towers["user"], towers["item"]
+    return item.fingerprint if user is item else content_hash("towers", user.fingerprint, item.fingerprint)
 
 
 def _settings_of(values: Any) -> Any:
