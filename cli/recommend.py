@@ -223,10 +223,14 @@ def _how_explained(found: list[Recommendation], by_click: bool) -> str:
         agent = (
             "this agent says nothing about single items, so the recommender's estimate alone is explained; "
         )
+    unread = ""
+    if not why.user_words.names:
+        unread = " No words of the user are at hand: a run holds them with --data.user-text keep."
     return (
         f"(explained by leaving out: {agent}estimate: the recommender's, in {unit}. An effect is the score less the score "
         "without the word or item: not what causes it, nor what people would do; words that say the same stand in for each "
-        f"other. Consumed items: taste folded in again without each, which retells the estimate with R2 {why.fold_fit:.2f})"
+        f"other. Consumed items: taste folded in again without each, which retells the estimate with R2 {why.fold_fit:.2f}."
+        f"{unread})"
     )
 
 

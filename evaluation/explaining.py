@@ -41,6 +41,8 @@ Ints = npt.NDArray[np.int64]
 
 TOP = 3
 """Words left out together by the check."""
+SAME = 0.01
+"""Difference of components above which a text is not what a user's vector was made of."""
 DRAWS = 8
 """Draws of as many random words."""
 
@@ -299,7 +301,11 @@ class Person:
         if "words" not in self._known:
             text = self.world.user_text[self.user]
             words = words_of(text)
-            vectors = self.explainer.encode([without(text, {n}) for n in range(len(words))], "user")
+            texts = [text, *(without(text, {n}) for n in range(len(words)))]
+            whole, *vectors = self.explainer.encode(texts, "user")
+            if np.abs(whole - self.world.user_vector[self.user]).max() > SAME:
+                words, vectors = [], []  # the vector was made of something else, of a profile say
+            vectors = np.reshape(vectors, (len(words), self.world.vector_width))
             rows = self.route.user.moved(self.user, vectors)
             self._known["words"] = (tuple(words), rows, self._prefer_of(rows, user=vectors))
         return self._cut("words", item)
