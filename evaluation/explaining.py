@@ -302,10 +302,10 @@ class Person:
             text = self.world.user_text[self.user]
             words = words_of(text)
             texts = [text, *(without(text, {n}) for n in range(len(words)))]
-            whole, *vectors = self.explainer.encode(texts, "user")
-            if np.abs(whole - self.world.user_vector[self.user]).max() > SAME:
-                words, vectors = [], []  # the vector was made of something else, of a profile say
-            vectors = np.reshape(vectors, (len(words), self.world.vector_width))
+            vectors = self.explainer.encode(texts, "user")
+            if np.abs(vectors[0] - self.world.user_vector[self.user]).max() > SAME:
+                words = []  # the vector was made of something else, of a profile say
+            vectors = vectors[1 : 1 + len(words)]
             rows = self.route.user.moved(self.user, vectors)
             self._known["words"] = (tuple(words), rows, self._prefer_of(rows, user=vectors))
         return self._cut("words", item)
