@@ -26,10 +26,10 @@ from recworld.logs import load_log
 from recworld.seeding import generator
 
 CHOSEN: dict[str, dict[str, Any]] = {
-    "items": {"method": "full", "layers": 2, "user_passes": 0, "dropout": 0.1, "epochs": 3},
+    "items": {"method": "full", "learning_rate": 2e-5, "user_passes": 0, "dropout": 0.1, "epochs": 3},
     "users": {"method": "lora", "layers": 2, "user_passes": 0, "item_passes": 2, "epochs": 8},
 }
-"""Chosen on validation rows of seed 0."""
+"""Chosen on validation rows of seeds 0 and 1 (items) and of seed 0 (users)."""
 
 
 def cut_of(log: Any, cut: str, seed: int) -> tuple[Any, Any]:

@@ -86,9 +86,11 @@ def _started(words: list[str]) -> Started:
         RunFolder.check_free(folder)
     check_writable(folder.parent if folder else Path("runs"))
     stem = f"{Path(settings.dataset).stem}-encoder"
+    from recworld.encoders.tuning_tower import frozen_layers
     from recworld.encoders.weights import find_model
 
-    find_model(settings.encoder.model)  # a wrong name shows before there is a folder
+    # A wrong name or number shows before there is a folder.
+    frozen_layers(find_model(settings.encoder.model), settings.tuning.layers)
     log = load_log(settings.dataset, settings.data, settings.seed)
     run = RunFolder.create(settings.model_dump(mode="json"), lambda path: None, folder, stem)
     say(f"\nRun: {run.path}")

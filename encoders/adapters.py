@@ -63,7 +63,7 @@ def attach(transformer: Any, width: int) -> None:
     ]
     if not places:
         raise InputError(
-            f"--tuning.method adapter does not know the layers of {transformer.config.model_type!r}. Use lora."
+            f"--tuning.method adapter does not know the layers of {type(transformer).__name__}. Use lora."
         )
     for place in places:
         parent, _, name = place.rpartition(".")

@@ -14,15 +14,16 @@ from torch import nn
 
 from recworld import packing
 from recworld.encoders.loading import LoadedModel
+from recworld.encoders.text_ridge import choose_additive
+from recworld.encoders.tuning_contrast import consumed_together, contrast, reciprocal_rank
 from recworld.encoders.tuning_data import (
     SIDES,
     Pairs,
     TuningData,
-    consumed_together,
     pair_batches,
     side_batches,
 )
-from recworld.encoders.tuning_head import Head, choose_additive
+from recworld.encoders.tuning_head import Head
 from recworld.encoders.tuning_settings import TuningSettings
 from recworld.encoders.tuning_tower import Tower
 from recworld.encoders.weights import ModelFolder
@@ -222,7 +223,7 @@ class Tuner:
         """Go through all batches once, and return the mean loss."""
         plan = list(self._plan(generator(self.seed, "tuning", "epoch", number)))
         total, side_now, pending = 0.0, "", 0
-        share = [len(plan) / max(1, self._rows(plan))]
+        share = len(plan) / max(1, sum(len(rows) for _, rows in plan))
         with torch.random.fork_rng(), bar(len(plan), f"Epoch {number}", "batches") as shown:
             torch.manual_seed(child_seed(self.seed, "tuning", "epoch", number))
             for tower in self._own:
@@ -238,7 +239,7 @@ class Tuner:
                 loss, size = self._loss(side, rows)
                 total += float(loss.detach()) / size
                 # A mean over an average batch, so that all pairs weigh the same.
-                whole = loss * share[0] if side != "contrast" else loss / size
+                whole = loss * share if side != "contrast" else loss / size
                 if self.head is not None:
                     whole = whole + self.settings.interaction_penalty * self.head.penalty()
                 for tower in self._own:
@@ -253,10 +254,6 @@ class Tuner:
                 tower.train(False)
         return total / max(1, len(plan))
 
-    @staticmethod
-    def _rows(plan: list[tuple[str, Any]]) -> int:
-        return sum(len(rows) for _, rows in plan)
-
     def _step(self) -> None:
         for tower in self._own:
             nn.utils.clip_grad_norm_(tower.learnt(), CLIP)
@@ -269,47 +266,32 @@ class Tuner:
     def _loss(self, side: str, rows: Any) -> tuple[torch.Tensor, int]:
         """Return the sum of the losses of a batch, and over how many pairs."""
         if side == "contrast":
-            return self._contrast(rows), len(rows)
-        assert self.head is not None
+            distinct, place = np.unique(rows, return_inverse=True)
+            vectors = self.towers["item"].vectors("item", distinct)
+            numbers = torch.as_tensor(place.reshape(rows.shape), device=self.device)
+            return contrast(vectors, numbers, self.settings.temperature), len(rows)
+        if self.head is None:
+            raise RuntimeError("ratings are learnt with a head")
         pairs = self.data.train.take(rows)
-        vectors, numbers = {}, {}
+        table, row = {}, {}
         for name in SIDES:
             own = pairs.side(name)
             if side in (name, "both"):
                 distinct, place = np.unique(own, return_inverse=True)
-                vectors[name] = self.towers[name].vectors(name, distinct)
-                numbers[name] = torch.as_tensor(place, device=self.device)
+                table[name] = self.towers[name].vectors(name, distinct)
+                row[name] = torch.as_tensor(place, device=self.device)
             else:
-                vectors[name] = self.tables[name]
-                numbers[name] = torch.as_tensor(own, device=self.device)
-        eta = self.head(vectors["user"], vectors["item"], numbers["user"], numbers["item"])
+                table[name] = self.tables[name]
+                row[name] = torch.as_tensor(own, device=self.device)
+        eta = self.head(table["user"], table["item"], row["user"], row["item"])
         value = torch.as_tensor(pairs.value, device=self.device)
         return self.head.loss(eta, value, self.kind), len(rows)
-
-    def _contrast(self, pairs: Any) -> torch.Tensor:
-        """Return the summed loss of pairs of items against the other items of the batch, both ways.
-
-        Source: multiple negatives ranking (Henderson et al. 2017, section 4), in its symmetric form; items of the batch
-        with the same text as the right one stand against nobody.
-        """
-        distinct, place = np.unique(pairs, return_inverse=True)
-        place = place.reshape(pairs.shape)
-        vectors = self.towers["item"].vectors("item", distinct)
-        numbers = torch.as_tensor(place, device=self.device)
-        left, right = vectors[numbers[:, 0]], vectors[numbers[:, 1]]
-        logits = left @ right.T / self.settings.temperature
-        itself = torch.eye(len(pairs), dtype=torch.bool, device=self.device)
-        same = (numbers[:, 1][:, None] == numbers[:, 1][None, :]) & ~itself
-        backward = (numbers[:, 0][:, None] == numbers[:, 0][None, :]) & ~itself
-        goal = torch.arange(len(pairs), device=self.device)
-        one = nn.functional.cross_entropy(logits.masked_fill(same, -1e9), goal, reduction="sum")
-        two = nn.functional.cross_entropy(logits.T.masked_fill(backward, -1e9), goal, reduction="sum")
-        return 0.5 * (one + two)
 
     def _measure(self) -> Figures:
         """Return the figures of the weights as they are; ``held/error`` is what the epoch is chosen by."""
         if self.head is None:
-            return self._measure_contrast()
+            rank = reciprocal_rank(self.tables["item"].cpu().numpy(), self.data.held, self.seed)
+            return {"held/error": 1 - rank, "held/reciprocal_rank": rank}
         held = self.data.held
         self.final = self.head
         figures: Figures = {}
@@ -331,30 +313,11 @@ class Tuner:
 
     def error(self, pairs: Pairs) -> float:
         """Return the root mean squared error of the text-only model as it is, on pairs."""
-        assert self.final is not None
+        if self.final is None:
+            raise RuntimeError("what is learnt by contrast predicts no ratings")
         with torch.no_grad():
             guess = self.final.predicted(self._eta(self.final, pairs), self.kind, self.data.scale)
         return float(np.sqrt(np.mean((guess.cpu().double().numpy() - pairs.value) ** 2)))
-
-    def _measure_contrast(self) -> Figures:
-        """Return one minus how often an item's vector is nearest to one consumed with it, among 100 held-out pairs."""
-        held, rng = self.data.held, generator(self.seed, "tuning", "contrast")
-        user, item = held.user, held.item
-        order = np.lexsort((rng.random(len(user)), user))
-        follows = np.flatnonzero(
-            (user[order][1:] == user[order][:-1]) & (item[order][1:] != item[order][:-1])
-        )
-        pairs = np.stack([item[order][follows], item[order][follows + 1]], axis=1)
-        pairs = pairs[rng.permutation(len(pairs))[: 100 * (min(len(pairs), 5000) // 100)]]
-        if not len(pairs):
-            return {"held/error": 1.0}
-        table, ranks = self.tables["item"].cpu().numpy(), []
-        for part in pairs.reshape(-1, 100, 2):
-            score = table[part[:, 0]] @ table[part[:, 1]].T
-            right = np.diag(score)[:, None]
-            ranks.append((score > right).sum(axis=1))
-        reciprocal = float(np.mean(1 / (1 + np.concatenate(ranks))))
-        return {"held/error": 1 - reciprocal, "held/reciprocal_rank": reciprocal}
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {}

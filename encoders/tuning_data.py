@@ -163,15 +163,3 @@ def pair_batches(pairs: Pairs, size: int, rng: np.random.Generator) -> Iterator[
     order = rng.permutation(len(pairs))
     for start in range(0, len(order), size):
         yield order[start : start + size]
-
-
-def consumed_together(data: TuningData, rng: np.random.Generator) -> Ints:
-    """Return (n, 2) numbers of item texts that one user consumed, one pair for each training row with a companion.
-
-    Users weigh as many pairs as they have rows, so that nobody counts with the square of them.
-    """
-    user, text = data.members, data.train.item
-    order = np.lexsort((rng.random(len(user)), user))
-    user, text = user[order], text[order]
-    follows = np.flatnonzero((user[1:] == user[:-1]) & (text[1:] != text[:-1]))
-    return np.stack([text[follows], text[follows + 1]], axis=1)

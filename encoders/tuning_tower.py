@@ -16,9 +16,11 @@ from torch import nn
 from recworld.encoders.adapters import attach
 from recworld.encoders.bert import CHARS_PER_TOKEN, pool
 from recworld.encoders.loading import LoadedModel, load_model
+from recworld.encoders.pruning import COUNTS
 from recworld.encoders.tuning_settings import TuningSettings
 from recworld.encoders.weights import ModelFolder
 from recworld.errors import InputError
+from recworld.storage import read_json
 
 CHUNK = 64
 """Texts that go through the model at once, sorted by length."""
@@ -47,17 +49,8 @@ class Tower:
         self._peft: Any = None
         self._low: dict[str, list[torch.Tensor]] = {}
         self._ids: dict[str, list[list[int]]] = {}
-        self._frozen_layers = self._below()
+        self._frozen_layers = frozen_layers(folder, settings.layers)
         self._prepare(steps)
-
-    def _below(self) -> int:
-        """Return how many of the layers stay as they are."""
-        total, layers = int(self.loaded.transformer.config.num_hidden_layers), self.settings.layers
-        if layers is not None and layers > total:
-            raise InputError(
-                f"--tuning.layers must be at most {total}, the layers of this model. Got {layers}."
-            )
-        return 0 if layers is None else total - layers
 
     def _prepare(self, steps: int) -> None:
         """Choose the weights that learn."""
@@ -212,6 +205,21 @@ class Tower:
         if self._peft is not None:
             model = self._peft.merge_and_unload()
         return replace(self.loaded, transformer=model.eval())
+
+
+def frozen_layers(folder: ModelFolder, layers: int | None) -> int:
+    """Return how many of a model's layers stay as they are when the upper `layers` learn.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    config = read_json(folder.path / "config.json")
+    total = next((int(config[name]) for name in COUNTS if name in config), 0)
+    if layers is None:
+        return 0
+    if layers > total:
+        raise InputError(f"--tuning.layers must be at most {total}, the layers of this model. Got {layers}.")
+    return total - layers
 
 
 class _Upper:

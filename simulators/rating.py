@@ -24,6 +24,7 @@ from recworld.simulators.observation import ObservationModel, accuracy_figures, 
 from recworld.simulators.rating_chains import ChainFitter, FittedMoments
 from recworld.simulators.rating_rows import RatingRows
 from recworld.simulators.rating_settings import RatingSettings
+from recworld.simulators.rating_text import fit_text
 
 __all__ = ["RatingFit", "RatingRows", "fit_rating"]
 
@@ -136,6 +137,8 @@ def fit_rating(
         members: M.
         seed: seed of the fit; the same seed gives the same bits.
     """
+    if settings.source == "text":
+        return _from_text(rows, user_vector, item_vector, scale, settings, members, seed)
     fitter = ChainFitter(rows, user_vector, item_vector, scale, settings, seed)
     # The matrices are small: threads of the linear algebra gain nothing, and wait for each other on a busy machine.
     with threadpool_limits(1), bar(None, "rating model", "iteration") as shown:
@@ -157,3 +160,22 @@ def fit_rating(
     }
     moments = tuple(effects for _, effects in fitted if effects is not None)
     return RatingFit(tuple(factors for factors, _ in fitted), observe, report, moments, eta)
+
+
+def _from_text(
+    rows: RatingRows, user_vector: FloatArray, item_vector: FloatArray, scale: RatingScale,
+    settings: RatingSettings, members: int, seed: int,
+) -> RatingFit:  # fmt: skip
+    with threadpool_limits(1), bar(settings.folds + members, "rating model from text", "fit") as shown:
+        fitted, eta, penalties = fit_text(
+            rows, user_vector, item_vector, settings, members, seed, shown.update
+        )
+    observe = fit_observation(eta, rows.rating, rows.user, len(user_vector), scale)
+    outside = accuracy_figures(
+        observe.mean(eta, rows.user), observe.liked(eta, rows.user), rows.rating, scale
+    )
+    report = {
+        "rows": len(rows), "folds": settings.folds, "source": "text", **penalties,
+        "ordinal": False, "moments": False, "iterations": 0, "out_of_fold_member": outside,
+    }  # fmt: skip
+    return RatingFit(tuple(fitted), observe, report, (), eta)

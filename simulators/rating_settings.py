@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from recworld.settings import Settings
@@ -10,6 +12,9 @@ from recworld.settings import Settings
 class RatingSettings(Settings):
     """The rating model: Bayesian factorisation with text and implicit sets as side information."""
 
+    source: Literal["factors", "text"] = "factors"
+    """factors: users and items have factors of their own beside their texts; text: both texts alone tell a rating, best with
+    a language model that was fine-tuned on ratings (fit_encoder.py)."""
     rank: int = Field(8, ge=1, le=64)
     """Factors of one posterior sample, beside the biases."""
     width: int = Field(16, ge=1, le=64)
