@@ -1,6 +1,7 @@
 """What does fine-tuning the language model buy? The text-only model on users and items never met, frozen and tuned.
 
-    python benchmarks/fine_tuning.py                       # five seeds, both cuts; one epoch of each method, its memory
+    python benchmarks/fine_tuning.py                       # five seeds, both cuts
+    python benchmarks/fine_tuning.py --cost                # time and memory of one epoch, by method
     python benchmarks/fine_tuning.py --cuts items --seeds 0 --tuning '{"layers": 2, "item_rate": 0.3}'
 
 Of each seed a fifth of the items (users) is held out for the test and a tenth for validation. The frozen model and the tuned
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import resource
 import time
 from typing import Any
 
@@ -30,6 +33,14 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "users": {"method": "lora", "layers": 2, "user_passes": 0, "item_passes": 2, "epochs": 8},
 }
 """Chosen on validation rows of seeds 0 and 1 (items) and of seed 0 (users)."""
+
+COSTS: tuple[dict[str, Any], ...] = (
+    {"method": "lora"},
+    {"method": "lora", "batches": "pairs"},
+    {"method": "lora", "layers": 2},
+    {"method": "full"},
+    {"method": "adapter"},
+)
 
 
 def cut_of(log: Any, cut: str, seed: int) -> tuple[Any, Any]:
@@ -63,6 +74,27 @@ def tuned(log: Any, cut: str, seed: int, options: argparse.Namespace) -> tuple[f
     return curve[0][1], curve[best][1]
 
 
+def cost(options: argparse.Namespace) -> None:
+    """Print what one epoch over all pairs takes, each method in a process of its own."""
+    log = load_log(options.dataset)
+    for given in COSTS:
+        settings = TuningSettings.model_validate({"epochs": 1, **given})
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, peak = pool.apply(_epoch, (log, settings, options.model, options.threads))
+        words = ", ".join(f"{name} {value}" for name, value in given.items())
+        print(f"  {words}: {seconds:.0f} s an epoch, peak memory {peak / 2**20:.2f} GiB", flush=True)
+
+
+def _epoch(log: Any, settings: TuningSettings, model: str | None, threads: int) -> tuple[float, int]:
+    """Return the seconds of an epoch, without loading and the frozen head, and the peak of resident KiB."""
+    torch.set_num_threads(threads)
+    data = tuning_data(log, log.user_text, settings, 0)
+    tuner = Tuner(data, find_model(model), settings, "auto", 0)
+    start = time.perf_counter()
+    tuner.run()
+    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -74,7 +106,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tuning", default="", help="JSON of settings in place of the chosen ones")
+    parser.add_argument("--cost", action="store_true", help="time and memory of one epoch, and nothing else")
     options = parser.parse_args()
+    if options.cost:
+        cost(options)
+        return
     torch.set_num_threads(options.threads)
     log = load_log(options.dataset)
     for cut in options.cuts:

@@ -19,7 +19,10 @@ COMMANDS = {
     "recommend": ("recworld.cli.recommend:recommend", "say what a trained run shows to a user"),
     "fit": ("recworld.cli.fit:fit", "fit a world of simulated users to a log and keep it as a folder"),
     "fit-encoder": ("recworld.cli.fit_encoder:fit_encoder", "fine-tune the language model on a log"),
-    "compress": ("recworld.cli.compress:compress", "make the language model smaller, and measure what that costs"),
+    "compress": (
+        "recworld.cli.compress:compress",
+        "make the language model smaller, and measure what that costs",
+    ),
 }
 
 
