@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from recworld.cli.prepare import prepare, stage
 from recworld.cli.settings import TrainSettings, load_settings
 from recworld.encoders.vectors import TextVectors
 from recworld.errors import InputError, RecworldError
+from recworld.evaluation.results import EvaluationResult
 from recworld.progress import say
 from recworld.runs import RunFolder, check_writable
 from recworld.simulators.world import World
@@ -73,7 +74,7 @@ def train_and_compare(words: list[str], prog: str) -> None:
         )
         return
     options, training = read_board(words)
-    rows = read_rows(options.algos, training, options.myopic == "yes")
+    rows = read_rows(options.algos, training, options.myopic == "yes", options.insiders == "yes")
     baselines = _baselines(options.baselines)
     use_threads(1)
     blocks = _blocks(options, training, rows)
@@ -132,7 +133,9 @@ def _work(
         ):  # all rows of a seed before the next: a table early on has every row
             for row, one in zip(rows, fitting, strict=True):
                 runs.append(_run(row, block, one, number, output / "runs" / block))
-    measures = make_worlds(options, worlds, {run.block: run.settings for run in runs}, baselines, output)
+    measures = make_worlds(
+        options, worlds, {run.block: run.settings for run in runs if not run.row.insider}, baselines, output
+    )
     for run in runs:
         _lay(run, vectors, worlds[run.block])
     failed = _train(runs, options.jobs, output, lock)
@@ -265,11 +268,13 @@ def _compare(
             trained[block] = {name: paths for name, paths in trained[block].items() if paths}
     for block, measure in measures.items():
         results, still = measure.results(trained[block])
+        insiders = {row.name for row in rows if row.insider}
+        results = [_as_upper(result, insiders) for result in results]
         twins = tuple((r.name, r.far) for r in rows if r.far is not None)
         questions = Questions(twins=twins, margin=options.margin, seed=measure.seed)
         remarks = [f"failed and left out: {name}: {why}" for name, why in failed.items()]
         boards[block] = Leaderboard(
-            results, list(trained[block]), still, questions, [r for r in remarks if f"dynamics {block}:" in r]
+            results, [name for name in trained[block] if name not in insiders], still, questions, [r for r in remarks if f"dynamics {block}:" in r]
         )  # fmt: skip
         curves[block] = [
             read_curve(name, [RunFolder(path).metrics for path in paths], REFERENCE)
@@ -284,6 +289,15 @@ def _compare(
             print(f"error: {name}: {why}", file=sys.stderr)
         say(f"{len(failed)} of the runs are left out; the same command tries them again.")
         raise SystemExit(1)
+
+
+def _as_upper(result: EvaluationResult, names: set[str]) -> EvaluationResult:
+    """Return a result in which these policies are upper lines."""
+    policies = {
+        name: replace(policy, is_upper_line=True) if name in names else policy
+        for name, policy in result.policies.items()
+    }
+    return replace(result, policies=policies)
 
 
 def _by_row(rows: list[Row], runs: list[Run], block: str) -> dict[str, list[Path]]:

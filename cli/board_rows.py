@@ -11,6 +11,7 @@ from recworld.errors import InputError
 from recworld.settings import Settings
 
 GAMMA = "gamma"
+INSIDER = " trained in the evaluation world"
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,14 @@ class Row:
         algo: the algorithm.
         options: settings of the algorithm, as text by name.
         far: the row that this one is the gamma = 0 form of.
+        insider: whether it is trained in the world that the others are checked in: an upper line, which does not compete.
     """
 
     name: str
     algo: str
     options: tuple[tuple[str, str], ...] = ()
     far: str | None = None
+    insider: bool = False
 
     @property
     def stem(self) -> str:
@@ -67,16 +70,17 @@ def read_row(text: str) -> Row:
     return Row(name, algo, tuple((name, value) for name, value in parts))
 
 
-def read_rows(texts: Sequence[str], words: Sequence[str], myopic: bool) -> list[Row]:
+def read_rows(texts: Sequence[str], words: Sequence[str], myopic: bool, insiders: bool = False) -> list[Row]:
     """Return the rows, each once, with the gamma = 0 form of each that looks ahead.
 
     Args:
         texts: as typed after ``--algos``.
         words: flags of training, for all rows.
         myopic: whether a gamma = 0 row is added to each row that has that setting above 0.
+        insiders: whether each row that was asked for is trained in the evaluation world too.
 
     Raises:
-        InputError: a row is wrong, or two are called the same.
+        InputError: a row is wrong, two are called the same, or there is no evaluation world to train in.
     """
     named: dict[str, Row] = {}
     for text in texts:
@@ -98,6 +102,10 @@ def read_rows(texts: Sequence[str], words: Sequence[str], myopic: bool) -> list[
         elif myopic:
             name = row.name.partition("@")[0] + "@" + ",".join("=".join(pair) for pair in options)
             rows[name] = Row(name, row.algo, options, row.name)
+    if insiders:
+        for row in named.values():
+            name = row.name + INSIDER
+            rows[name] = Row(name, row.algo, row.options, None, True)
     return list(rows.values())
 
 
@@ -132,6 +140,18 @@ def settings_of(
         if row.options:
             raise InputError(f"--algos {row.name}: {error}") from None
         raise
+    if row.insider:
+        inside = settings.evaluation.members
+        if not inside:
+            raise InputError(
+                "--insiders yes needs members that training never meets: --world.members 2 or more."
+            )
+        settings = settings.model_copy(
+            update={
+                "env": settings.env.model_copy(update={"members": inside}),
+                "evaluation": settings.evaluation.model_copy(update={"members": settings.env.members}),
+            }
+        )
     if seed is None:
         return settings
     world_seed = settings.seed if settings.world_seed is None else settings.world_seed

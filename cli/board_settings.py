@@ -31,6 +31,9 @@ class BoardSettings(Settings):
     """Runs side by side, one thread each."""
     myopic: Literal["yes", "no"] = "yes"
     """Whether each algorithm that looks ahead gets a row with gamma = 0 beside it: what looking ahead is worth."""
+    insiders: Literal["yes", "no"] = "no"
+    """Whether each algorithm is also trained in the evaluation world itself, as an upper line: what was lost by not knowing
+    it. Doubles the training."""
     baselines: list[str] | None = None
     """What rows are compared with; none: all registered baselines and upper lines (greedy is always among them)."""
     worlds: dict[str, str] = Field({})

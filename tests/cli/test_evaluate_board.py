@@ -345,6 +345,35 @@ def test_widened_by_seeds_worlds_and_dynamics(
     assert pair[0] == pair[1], "one training of the leaderboard, by itself"
 
 
+def test_trained_in_the_evaluation_world_is_an_upper_line(
+    bench: Any, toys: list[str], command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bench.folder)
+    monkeypatch.setenv("RECWORLD_QUIET", "1")
+    words = toys.copy()
+    words[words.index("board")] = "inside"
+    done = command("evaluate", "--algos", "toys:Quick", "--seeds", "1", "--insiders", "yes", *words)
+    assert (done.code, done.err) == (0, "")
+    block = _blocks(Path("inside"))["strong"]
+    name = "Quick trained in the evaluation world"
+    assert name in block["upper_lines"]
+    assert block["trained"] == ["Quick"], "it has no verdict and is in no correction"
+    assert [world["label"] for world in block["worlds"]] == ["training world", "evaluation world"]
+    assert all(name in world["policies"] for world in block["worlds"])
+    own, other = (
+        RunFolder.open(next(Path("inside/runs/strong").glob(f"Quick{end}-0"))).settings()
+        for end in ("", "_trained*")
+    )
+    assert own["env"]["members"] == other["evaluation"]["members"]
+    assert own["evaluation"]["members"] == other["env"]["members"]
+
+
+def test_one_member_leaves_no_world_to_be_inside_of() -> None:
+    row = Row("ppo inside", "ppo", insider=True)
+    with pytest.raises(InputError, match="--insiders yes needs members"):
+        settings_of(row, ["--world.members", "1"])
+
+
 def _blocks(board: Path) -> Any:
     return json.loads((board / "leaderboard.json").read_text())["blocks"]
 
