@@ -273,9 +273,9 @@ def _compare(
         twins = tuple((r.name, r.far) for r in rows if r.far is not None)
         questions = Questions(twins=twins, margin=options.margin, seed=measure.seed)
         remarks = [f"failed and left out: {name}: {why}" for name, why in failed.items()]
-        boards[block] = Leaderboard(
-            results, [name for name in trained[block] if name not in insiders], still, questions, [r for r in remarks if f"dynamics {block}:" in r]
-        )  # fmt: skip
+        competing = [name for name in trained[block] if name not in insiders]
+        own = [remark for remark in remarks if f"dynamics {block}:" in remark]
+        boards[block] = Leaderboard(results, competing, still, questions, own)
         curves[block] = [
             read_curve(name, [RunFolder(path).metrics for path in paths], REFERENCE)
             for name, paths in trained[block].items()

@@ -12,7 +12,7 @@ from recworld.errors import InputError
 from recworld.settings import Settings, validate
 
 BASELINES = (
-    "random", "popularity", "static", "greedy", "epsilon_greedy", "mmr", "filtering", "planner", "oracle",
+    "random", "popularity", "static", "greedy", "epsilon_greedy", "mmr", "informed", "filtering", "planner", "oracle",
 )  # fmt: skip
 """Baselines and upper lines of a leaderboard, those of them that are registered."""
 
