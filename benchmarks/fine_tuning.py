@@ -2,6 +2,7 @@
 
     python benchmarks/fine_tuning.py                       # five seeds, both cuts
     python benchmarks/fine_tuning.py --cost                # time and memory of one epoch, by method
+    python benchmarks/fine_tuning.py --ceiling             # what there is to be had of items never met
     python benchmarks/fine_tuning.py --cuts items --seeds 0 --tuning '{"layers": 2, "item_rate": 0.3}'
 
 Of each seed a fifth of the items (users) is held out for the test and a tenth for validation. The frozen model and the tuned
@@ -21,12 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from recworld.encoders import EncoderSettings, encode_log
+from recworld.encoders.text_ridge import fit_additive
 from recworld.encoders.tuning import Tuner
 from recworld.encoders.tuning_data import Pairs, tuning_data
 from recworld.encoders.tuning_settings import TuningSettings
 from recworld.encoders.weights import find_model
 from recworld.logs import load_log
 from recworld.seeding import generator
+from recworld.simulators.accuracy import rmse
 
 CHOSEN: dict[str, dict[str, Any]] = {
     "items": {"method": "full", "learning_rate": 2e-5, "user_passes": 0, "dropout": 0.1, "epochs": 3},
@@ -41,6 +45,10 @@ COSTS: tuple[dict[str, Any], ...] = (
     {"method": "full"},
     {"method": "adapter"},
 )
+
+
+SHRINK = 3.0
+"""Ratings of an average item that an item's own are weighed against."""
 
 
 def cut_of(log: Any, cut: str, seed: int) -> tuple[Any, Any]:
@@ -85,6 +93,30 @@ def cost(options: argparse.Namespace) -> None:
         print(f"  {words}: {seconds:.0f} s an epoch, peak memory {peak / 2**20:.2f} GiB", flush=True)
 
 
+def ceiling(options: argparse.Namespace) -> None:
+    """Print errors on items never met: nothing known of them, their texts frozen, and their own other ratings."""
+    log = load_log(options.dataset)
+    text = encode_log(log, EncoderSettings(model=options.model, width=None))
+    user, item = (v - v.mean(axis=0, dtype=np.float64) for v in (text.user, text.item))
+    rows = []
+    for seed in options.seeds:
+        rest, test = cut_of(log, "items", seed)
+        pairs = Pairs(log.user[rest].astype(np.int64), log.item[rest].astype(np.int64), log.rating[rest])
+        fit = fit_additive(user, item, pairs, log.rating[rest].astype(np.float64), (0.03, 300.0))
+        own, actual = log.item[test], log.rating[test].astype(np.float64)
+        person = fit.mean + (user @ fit.user)[log.user[test]]
+        rest_of_it = actual - person
+        count = np.bincount(own, minlength=log.num_items)[own] - 1
+        others = np.bincount(own, weights=rest_of_it, minlength=log.num_items)[own] - rest_of_it
+        guesses = (person, person + (item @ fit.item)[own], person + others / (count + SHRINK))
+        rows.append([rmse(np.clip(guess, log.scale.low, log.scale.high), actual) for guess in guesses])
+    nothing, frozen, known = np.mean(rows, axis=0)
+    print(
+        f"items never met, {len(rows)} seeds: nothing known of the item {nothing:.4f}, its text {frozen:.4f}, the mean of "
+        f"its other ratings {known:.4f}: the text covers {(nothing - frozen) / (nothing - known):.0%} of the way"
+    )
+
+
 def _epoch(log: Any, settings: TuningSettings, model: str | None, threads: int) -> tuple[float, int]:
     """Return the seconds of an epoch, without loading and the frozen head, and the peak of resident KiB."""
     torch.set_num_threads(threads)
@@ -106,10 +138,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tuning", default="", help="JSON of settings in place of the chosen ones")
+    parser.add_argument("--ceiling", action="store_true", help="what there is to be had, and nothing else")
     parser.add_argument("--cost", action="store_true", help="time and memory of one epoch, and nothing else")
     options = parser.parse_args()
-    if options.cost:
-        cost(options)
+    if options.cost or options.ceiling:
+        (cost if options.cost else ceiling)(options)
         return
     torch.set_num_threads(options.threads)
     log = load_log(options.dataset)
