@@ -12,7 +12,7 @@ from recworld.cli.main import running, show_help, use_threads, wants_help
 from recworld.cli.prepare import stage
 from recworld.cli.settings import layered, peek
 from recworld.encoders.settings import EncoderSettings
-from recworld.encoders.tuning_settings import TuningSettings
+from recworld.encoders.tuning_settings import TuningSettings, learnt_kind
 from recworld.errors import InputError
 from recworld.logs.loading import load_log
 from recworld.logs.log import InteractionLog
@@ -92,6 +92,7 @@ def _started(words: list[str]) -> Started:
     # A wrong name or number shows before there is a folder.
     frozen_layers(find_model(settings.encoder.model), settings.tuning.layers)
     log = load_log(settings.dataset, settings.data, settings.seed)
+    learnt_kind(log.scale, settings.tuning)
     run = RunFolder.create(settings.model_dump(mode="json"), lambda path: None, folder, stem)
     say(f"\nRun: {run.path}")
     return run, settings, log

@@ -56,6 +56,10 @@ def attach(transformer: Any, width: int) -> None:
     Raises:
         InputError: none of its layers has a name that is known to close a block.
     """
+    if any(isinstance(module, Adapted) for module in transformer.modules()):
+        raise InputError(
+            "--tuning.method adapter: this model has adapters already, and takes no second ones. Use lora or full."
+        )
     places = [
         name
         for name, module in transformer.named_modules()

@@ -24,7 +24,7 @@ from recworld.encoders.tuning_data import (
     side_batches,
 )
 from recworld.encoders.tuning_head import Head
-from recworld.encoders.tuning_settings import TuningSettings
+from recworld.encoders.tuning_settings import TuningSettings, learnt_kind
 from recworld.encoders.tuning_tower import Tower
 from recworld.encoders.weights import ModelFolder
 from recworld.errors import CorruptError
@@ -75,7 +75,7 @@ class Tuner:
         self, data: TuningData, folder: ModelFolder, settings: TuningSettings, device: str, seed: int
     ) -> None:
         self.data, self.settings, self.seed = data, settings, seed
-        self.kind = _kind(data, settings)
+        self.kind = learnt_kind(data.scale, settings)
         self.done, self.best, self.step = 0, 0, 0
         self.history: list[Figures] = []
         self._sides = ("item",) if self.kind == "contrastive" else SIDES
@@ -374,11 +374,3 @@ class Tuner:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CorruptError(f"{folder} does not go with these settings: {error}.") from error
         self.tables = {side: self.towers[side].all(side) for side in self._sides}
-
-
-def _kind(data: TuningData, settings: TuningSettings) -> str:
-    if settings.objective == "contrastive":
-        return "contrastive"
-    if settings.loss == "auto":
-        return "click" if data.scale.kind == "click" else "squared"
-    return settings.loss

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from recworld.errors import InputError
+from recworld.logs.log import RatingScale
 from recworld.settings import Settings
 
 Method = Literal["full", "lora", "adalora", "adapter"]
@@ -77,3 +79,20 @@ class TuningSettings(Settings):
     def rate(self) -> float:
         """The learning rate of the language model."""
         return self.learning_rate or RATES[self.method]
+
+
+def learnt_kind(scale: RatingScale, settings: TuningSettings) -> str:
+    """Return what is learnt from a log of this scale: squared, ordinal, click or contrastive.
+
+    Raises:
+        InputError: the loss does not go with the scale.
+    """
+    if settings.objective == "contrastive":
+        return "contrastive"
+    if settings.loss == "auto":
+        return "click" if scale.kind == "click" else "squared"
+    if settings.loss == "ordinal" and scale.kind != "discrete":
+        raise InputError(f"--tuning.loss ordinal needs ratings of levels. This log holds {scale.describe()}.")
+    if settings.loss == "click" and scale.kind != "click":
+        raise InputError(f"--tuning.loss click needs a log of clicks. This log holds {scale.describe()}.")
+    return settings.loss

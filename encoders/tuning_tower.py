@@ -20,6 +20,7 @@ from recworld.encoders.pruning import COUNTS
 from recworld.encoders.tuning_settings import TuningSettings
 from recworld.encoders.weights import ModelFolder
 from recworld.errors import InputError
+from recworld.progress import say
 from recworld.storage import read_json
 
 CHUNK = 64
@@ -88,6 +89,12 @@ class Tower:
             if shown
             else []
         )
+        full = sum(len(ids) >= limit for ids in self._ids[name])
+        if full:
+            say(
+                f"{full:,} of {len(texts):,} {name} texts fill the {limit} tokens that the model reads at once: it learns "
+                "from their start alone."
+            )
         tokens = sum(map(len, self._ids[name]))
         width = int(self.loaded.transformer.config.hidden_size)
         if self._frozen_layers and _splits(self.loaded.transformer) and 4 * tokens * width <= KEPT_BYTES:
