@@ -127,9 +127,13 @@ def _train(run: RunFolder, settings: FitEncoderSettings, log: InteractionLog) ->
     from recworld.encoders.tuning_data import tuning_data
     from recworld.encoders.weights import find_model
     from recworld.evaluation import MetricsFile, TensorBoardWriter
+    from recworld.logs.splits import split_early_late
 
     folder = find_model(settings.encoder.model)
-    data = tuning_data(log, user_texts(log, settings.encoder, EARLY), settings.tuning, settings.seed)
+    users = user_texts(log, settings.encoder, EARLY)
+    # A profile tells of early rows: what it gives away is neither learnt from nor held out.
+    rows = None if users == tuple(log.user_text) else split_early_late(log, EARLY)[1]
+    data = tuning_data(log, users, settings.tuning, settings.seed, rows)
     say(
         f"{len(data.train):,} pairs to learn from, {len(data.held):,} held out ({settings.tuning.validation}); "
         f"{len(data.texts['user']):,} and {len(data.texts['item']):,} distinct texts"
@@ -179,7 +183,7 @@ def _train(run: RunFolder, settings: FitEncoderSettings, log: InteractionLog) ->
     first, last = tuned.history[0]["held/error"], tuned.history[tuned.best]["held/error"]
     print(
         f"Held-out error ({settings.tuning.validation}): {first:.4f} frozen, {last:.4f} after epoch {tuned.best} "
-        f"({100 * (1 - last / first):+.2f} % better)"
+        f"({100 * (1 - last / max(first, 1e-12)):+.2f} % better on the rows that the epoch was chosen by)"
     )
     place = run.path / MODEL
     flag = f"--encoder.model {place}"

@@ -27,7 +27,7 @@ from recworld.encoders.tuning_head import Head
 from recworld.encoders.tuning_settings import TuningSettings, learnt_kind
 from recworld.encoders.tuning_tower import Tower
 from recworld.encoders.weights import ModelFolder
-from recworld.errors import CorruptError
+from recworld.errors import CorruptError, InputError
 from recworld.progress import bar
 from recworld.seeding import child_seed, generator
 from recworld.storage import read_arrays, read_json, write_arrays, write_json
@@ -68,7 +68,7 @@ class Tuner:
         seed: the same seed gives the same bits on the same device with as many threads.
 
     Raises:
-        InputError: the model cannot be loaded, or does not know the method.
+        InputError: the model cannot be loaded, does not know the method, or nothing would be learnt.
     """
 
     def __init__(
@@ -79,7 +79,13 @@ class Tuner:
         self.done, self.best, self.step = 0, 0, 0
         self.history: list[Figures] = []
         self._sides = ("item",) if self.kind == "contrastive" else SIDES
-        steps = settings.epochs * sum(1 for _ in self._plan(generator(seed, "plan")))
+        batches = sum(1 for _ in self._plan(generator(seed, "plan")))
+        if batches == 0 and settings.epochs:
+            raise InputError(
+                "There is nothing to learn from: --user-passes or --item-passes must be at least 1, and of what is consumed "
+                "together somebody must have consumed two items."
+            )
+        steps = settings.epochs * batches
         steps = max(1, -(-steps // settings.accumulate))
         with torch.random.fork_rng():
             torch.manual_seed(child_seed(seed, "tuning", "start"))
@@ -94,6 +100,8 @@ class Tuner:
         self.tables = {side: self.towers[side].all(side) for side in self._sides}
         self.final: Head | None = None
         self.head = None if self.kind == "contrastive" else self._start()
+        if not any(tower.learnt() for tower in self._own):
+            raise InputError("No weight of this model would learn: leave out --tuning.layers.")
         self._optimiser = self._make_optimiser()
         self.history.append(self._measure())
         self._best_state = self._state()
@@ -290,7 +298,9 @@ class Tuner:
     def _measure(self) -> Figures:
         """Return the figures of the weights as they are; ``held/error`` is what the epoch is chosen by."""
         if self.head is None:
-            rank = reciprocal_rank(self.tables["item"].cpu().numpy(), self.data.held, self.seed)
+            rank = reciprocal_rank(
+                self.tables["item"].cpu().numpy(), self.data.members[1], self.data.held, self.seed
+            )
             return {"held/error": 1 - rank, "held/reciprocal_rank": rank}
         held = self.data.held
         self.final = self.head

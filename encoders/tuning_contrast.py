@@ -21,7 +21,7 @@ def consumed_together(data: TuningData, rng: np.random.Generator) -> Ints:
 
     A user has as many pairs as rows, and not as the square of them.
     """
-    return _companions(data.members, data.train.item, rng)
+    return _companions(data.members[0], data.train.item, rng)
 
 
 def _companions(user: Ints, text: Ints, rng: np.random.Generator) -> Ints:
@@ -54,15 +54,16 @@ def contrast(vectors: torch.Tensor, numbers: torch.Tensor, temperature: float) -
     return 0.5 * total
 
 
-def reciprocal_rank(table: FloatArray, held: Pairs, seed: int) -> float:
+def reciprocal_rank(table: FloatArray, users: Ints, held: Pairs, seed: int) -> float:
     """Return the mean reciprocal rank of an item's companion among those of `CHOICES` held-out pairs; 0 without any.
 
     Args:
         table: (., W) unit rows of the distinct item texts.
-        held: held-out pairs of user and item texts; users with one text count as one.
+        users: (n,) numbers of the users of held-out pairs.
+        held: held-out pairs.
         seed: of the pairs.
     """
-    pairs = _companions(held.user, held.item, generator(seed, "tuning", "contrast"))[:MEASURED]
+    pairs = _companions(users, held.item, generator(seed, "tuning", "contrast"))[:MEASURED]
     found = []
     for at in range(0, len(pairs), CHOICES):
         part = pairs[at : at + CHOICES]

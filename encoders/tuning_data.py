@@ -55,7 +55,8 @@ class TuningData:
         train, held: pairs that are learnt from, and those that the epoch is chosen by.
         scale: of the values.
         numbers: (U,) and (I,) numbers of the texts of the log's users and items, -1 where there is none.
-        members: (n,) numbers of the users of the training rows: who consumed what.
+        members: numbers of the users of the training rows (n,), and of the held-out ones: who consumed what. Of clicks,
+            those of the rows that were clicked.
     """
 
     texts: dict[str, list[str]]
@@ -63,7 +64,7 @@ class TuningData:
     held: Pairs
     scale: RatingScale
     numbers: dict[str, Ints]
-    members: Ints
+    members: tuple[Ints, Ints]
 
 
 def tuning_data(
@@ -106,7 +107,7 @@ def tuning_data(
         train, held_pairs = (
             _with_absent(part, whole, seed, name) for part, name in ((train, "train"), (held_pairs, "held"))
         )
-    return TuningData(texts, train, held_pairs, log.scale, number, users_of[~held])
+    return TuningData(texts, train, held_pairs, log.scale, number, (users_of[~held], users_of[held]))
 
 
 def _held(settings: TuningSettings, users: Ints, items: Ints, seed: int) -> Mask:

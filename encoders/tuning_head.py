@@ -90,7 +90,8 @@ class Head(nn.Module):
 
     def _ordered(self) -> torch.Tensor:
         """Return the thresholds, rising: the first, then positive steps."""
-        assert self.thresholds is not None
+        if self.thresholds is None:
+            raise RuntimeError("thresholds belong to the ordinal loss")
         steps = nn.functional.softplus(self.thresholds[1:])
         return torch.cat([self.thresholds[:1], self.thresholds[:1] + steps.cumsum(0)])
 
@@ -100,7 +101,8 @@ class Head(nn.Module):
 
     def start_thresholds(self, value: FloatArray, eta: torch.Tensor) -> None:
         """Place the thresholds where the shares of the levels say, for etas of this mean and spread."""
-        assert self.thresholds is not None
+        if self.thresholds is None:
+            raise RuntimeError("thresholds belong to the ordinal loss")
         level = self._level(torch.as_tensor(value)).cpu().numpy()
         share = np.cumsum(np.bincount(level, minlength=len(self.levels)))[:-1] / len(level)
         share = np.clip(share, 1e-3, 1 - 1e-3)

@@ -255,6 +255,8 @@ class _Through(nn.Module):
 def _splits(model: Any) -> bool:
     """Return whether a transformer can be cut in two: embeddings, then a list of layers, as BERT and its kin."""
     encoder = getattr(model, "encoder", None)
+    if hasattr(model, "embeddings_project") or getattr(encoder, "conv", None) is not None:
+        return False  # something stands between them
     return hasattr(model, "embeddings") and isinstance(getattr(encoder, "layer", None), nn.ModuleList)
 
 

@@ -124,3 +124,24 @@ def test_a_run_is_not_written_over(words: list[str], command: Callable[..., Any]
     assert done.code == 2
     assert "exists already: name another --run-dir." in done.err
     assert (tmp_path / "run" / "mine").read_text() == "kept"
+
+
+def test_what_a_profile_tells_is_not_learnt_from(
+    words: list[str], command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recworld.encoders import tuning_data as module
+
+    seen: list[Any] = []
+    plain = module.tuning_data
+
+    def spied(log: Any, users: Any, settings: Any, seed: int, rows: Any = None) -> Any:
+        seen.append((len(log), rows))
+        return plain(log, users, settings, seed, rows)
+
+    monkeypatch.setattr(module, "tuning_data", spied)
+    done = command(
+        "fit-encoder", *words, str(tmp_path / "run"), "--epochs", "0", "--encoder.user-profile", "always"
+    )
+    assert done.code == 0, done.err
+    (size, rows), *_ = seen
+    assert 0 < len(rows) < 0.6 * size  # the late part alone

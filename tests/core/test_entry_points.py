@@ -13,7 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("core", "logs", "encoders", "simulators", "envs", "agents", "evaluation", "cli", "configs")
-SCRIPTS = ("train_agent.py", "evaluate_agents.py", "recommend.py", "fit_simulator.py")
+SCRIPTS = (
+    "train_agent.py",
+    "evaluate_agents.py",
+    "recommend.py",
+    "fit_simulator.py",
+    "fit_encoder.py",
+    "compress_encoder.py",
+)
 
 
 def run(*command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

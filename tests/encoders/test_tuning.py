@@ -263,8 +263,8 @@ def test_a_repeated_item_stands_against_nobody() -> None:
 def test_the_rank_of_a_perfect_table_is_one() -> None:
     held = Pairs(np.repeat(np.arange(20), 2), np.arange(40), np.zeros(40, np.float32))
     table = np.repeat(np.eye(20, dtype=np.float32), 2, axis=0)
-    assert reciprocal_rank(table, held, 0) == 1.0
-    assert reciprocal_rank(table, held.take(np.arange(0)), 0) == 0.0
+    assert reciprocal_rank(table, held.user, held, 0) == 1.0
+    assert reciprocal_rank(table, np.arange(0), held.take(np.arange(0)), 0) == 0.0
 
 
 def test_adapters_start_as_nothing_and_are_taken_apart(tiny_bert: Path) -> None:
@@ -308,3 +308,8 @@ def test_data_are_plain(tiny_bert: Path) -> None:
     data = tuner(tiny_bert, epochs=0).data
     assert isinstance(data, TuningData)
     assert data.train.value.dtype == np.float32
+
+
+def test_nothing_to_learn_from_is_refused(tiny_bert: Path) -> None:
+    with pytest.raises(InputError, match="nothing to learn from"):
+        tuner(tiny_bert, user_passes=0, item_passes=0)
