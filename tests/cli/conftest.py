@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -68,6 +69,18 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("bench")
     (folder / "fast.yaml").write_text(FAST + PPO)
     return Bench(folder, write_log(folder / "small.csv"), folder / "fast.yaml")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT of the tests of encoders: two layers."""
+    file = ROOT / "tests" / "encoders" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tests_of_encoders", file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Path(module._write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 class Done(NamedTuple):

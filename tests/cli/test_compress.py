@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from recworld.encoders import onnx_graph
 from recworld.encoders.weights import find_model
 from recworld.logs.loading import load_log
 
-ENCODERS = Path(__file__).resolve().parents[1] / "encoders" / "conftest.py"
 QUICK = """
 rating: {rank: 2, width: 4, burn_in: 4, samples_per_member: 2, thinning: 1, max_iterations: 12, folds: 2, threads: 1}
 encoder: {width: 8, device: cpu}
@@ -30,17 +28,6 @@ texts: 32
 widths: [4]
 threads: 1
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT of the tests of encoders: two layers."""
-    spec = importlib.util.spec_from_file_location("tests_of_encoders", ENCODERS)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Path(module._write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import time
@@ -15,23 +14,11 @@ import pytest
 from recworld.encoders.weights import find_model
 from recworld.storage import read_arrays
 
-ENCODERS = Path(__file__).resolve().parents[1] / "encoders" / "conftest.py"
 QUICK = """
 encoder: {width: 8, device: cpu}
 tuning: {method: lora, epochs: 2, patience: 2, batch_texts: 16, validation_share: 0.2}
 threads: 1
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny BERT of the tests of encoders: two layers."""
-    spec = importlib.util.spec_from_file_location("tests_of_encoders", ENCODERS)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Path(module._write_tiny_bert(tmp_path_factory.mktemp("models") / "tiny"))
 
 
 @pytest.fixture
