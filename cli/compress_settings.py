@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from recworld.cli.flags import FlagReader
-from recworld.cli.settings import peek
-from recworld.configs import config_text
+from recworld.cli.settings import layered
 from recworld.encoders.distilling import DistilSettings
 from recworld.encoders.pruning import LayerChoice, Precision
 from recworld.encoders.settings import EncoderSettings
 from recworld.errors import InputError
 from recworld.logs.settings import LogSettings
-from recworld.settings import Settings, merge, parse_yaml, read_yaml, validate
+from recworld.settings import Settings
 from recworld.simulators.rating_settings import RatingSettings
 
 
@@ -69,15 +66,7 @@ def read_compress(tokens: Sequence[str]) -> CompressSettings:
     Raises:
         InputError: a file, a name or a value is wrong.
     """
-    name = peek(tokens, "--config")
-    file = read_yaml(Path(name).expanduser()) if name else {}
-    dataset = str(peek(tokens, "--dataset") or file.get("dataset", CompressSettings().dataset))
-    values = merge(parse_yaml(config_text(dataset), f"configs/{dataset}.yaml"), file)
-    validate(CompressSettings, values, name or f"configs/{dataset}.yaml")
-    flags, words = FlagReader(CompressSettings).read(tokens)
-    if words:
-        raise InputError(f"{words[0]!r} is not a flag. Flags start with two dashes; see --help.")
-    settings = validate(CompressSettings, merge(values, flags), "flags", flags=True)
+    settings = layered(CompressSettings, tokens)
     if settings.encoder.kind != "bert":
         raise InputError(
             f"--encoder.kind must be bert to make a model smaller. Got {settings.encoder.kind!r}."

@@ -16,7 +16,7 @@ from recworld.encoders.pruning import Student, write_model
 from recworld.encoders.text_ridge import fit_additive
 from recworld.encoders.tuning import Tuned, Tuner
 from recworld.encoders.tuning_contrast import consumed_together, contrast, reciprocal_rank
-from recworld.encoders.tuning_data import Pairs, TuningData, pair_batches, side_batches, tuning_data
+from recworld.encoders.tuning_data import Pairs, pair_batches, side_batches, tuning_data
 from recworld.encoders.tuning_head import Head
 from recworld.encoders.tuning_settings import TuningSettings
 from recworld.encoders.weights import find_model
@@ -302,12 +302,6 @@ def test_users_and_items_may_be_read_by_two_models(
     narrow = write_bert(tmp_path / "narrow", width=16)
     with pytest.raises(InputError, match="same width"):
         encode_log(log, EncoderSettings(model=str(tiny_bert), user_model=str(narrow)))
-
-
-def test_data_are_plain(tiny_bert: Path) -> None:
-    data = tuner(tiny_bert, epochs=0).data
-    assert isinstance(data, TuningData)
-    assert data.train.value.dtype == np.float32
 
 
 def test_nothing_to_learn_from_is_refused(tiny_bert: Path) -> None:
