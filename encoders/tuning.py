@@ -160,20 +160,16 @@ class Tuner:
             head.start_thresholds(train.value, self._eta(head, train))
 
     def _products(self, head: Head, pairs: Pairs) -> Any:
-        zero = torch.zeros(())
-        with torch.no_grad():
-            eta = self._eta(head, pairs)
-            kept = [parameter.clone() for parameter in (head.user_factors, head.item_factors)]
-            head.item_factors.copy_(zero)
-            plain = self._eta(head, pairs)
-            head.item_factors.copy_(kept[1])
-        return (eta - plain).cpu().double().numpy()
+        return self._of(head.products, pairs).cpu().double().numpy()
 
     def _eta(self, head: Head, pairs: Pairs) -> torch.Tensor:
+        return self._of(head, pairs)
+
+    def _of(self, function: Callable[..., torch.Tensor], pairs: Pairs) -> torch.Tensor:
+        """Return (n,) of pairs, by the vectors as they are."""
         users, items = (torch.as_tensor(pairs.side(side), device=self.device) for side in SIDES)
         with torch.no_grad():
-            found: torch.Tensor = head(self.tables["user"], self.tables["item"], users, items)
-        return found
+            return function(self.tables["user"], self.tables["item"], users, items)
 
     def _make_optimiser(self) -> torch.optim.Optimizer:
         settings = self.settings

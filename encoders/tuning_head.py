@@ -55,9 +55,13 @@ class Head(nn.Module):
         """Return eta (n,) of pairs: (., W) vectors of texts, (n,) numbers of texts."""
         f, g = self._scaled(user, "user"), self._scaled(item, "item")
         eta: torch.Tensor = self.mean + (f @ self.user)[users] + (g @ self.item)[items]
-        if self.user_factors.shape[1]:
-            eta = eta + ((f @ self.user_factors)[users] * (g @ self.item_factors)[items]).sum(dim=1)
-        return eta
+        return eta + self.products(user, item, users, items)
+
+    def products(self, user: Any, item: Any, users: Any, items: Any) -> torch.Tensor:
+        """Return the part of eta (n,) that is no term of one side alone: <A f', B g'>."""
+        f, g = self._scaled(user, "user"), self._scaled(item, "item")
+        part: torch.Tensor = ((f @ self.user_factors)[users] * (g @ self.item_factors)[items]).sum(dim=1)
+        return part
 
     def penalty(self) -> torch.Tensor:
         """Return the squared norm of the factors."""
